@@ -1,0 +1,93 @@
+//! Every persisted key family, one file each: byte diagram, who writes, who reads, cardinality, size.
+//!
+//! A key is the cluster's prefix, one family byte, then fixed-width big-endian fields (text last, or behind its
+//! length), so that keys of a family sort by their fields. All numbers in one family that sort as signed have their
+//! sign bit flipped. Values begin with a format byte (see [`crate::codec`]) unless the store itself computes on them
+//! (atomic counters).
+//!
+//! | byte | family | file |
+//! |------|--------|------|
+//! | 0x01 | cluster singletons: identity, schema, metadata version, cutoff | `cluster.rs` |
+//! | 0x02 | topic id by name | `topic.rs` |
+//! | 0x03 | topic | `topic.rs` |
+//! | 0x04 | topic changes, by stamp | `topic.rs` |
+//! | 0x05 | dynamic configuration of the cluster and its brokers | `broker_config.rs` |
+//! | 0x10 | log rows and the partition's counter | `log.rs` |
+//! | 0x11 | seal | `seal.rs` |
+//! | 0x12 | packed index | `index.rs` |
+//! | 0x13 | log start offset | `log_start.rs` |
+//! | 0x14 | producer state | `producer.rs` |
+//! | 0x15 | feed, by slot | `feed.rs` |
+//! | 0x20 | data objects | `object.rs` |
+//! | 0x30 | id allocation | `allocation.rs` |
+//! | 0x40 | groups | `group.rs` |
+//! | 0x41 | group members | `group.rs` |
+//! | 0x42 | committed offsets | `group_offset.rs` |
+//! | 0x50 | agents | `agent.rs` |
+
+use std::sync::Arc;
+
+use penstock_types::{PartitionIndex, TopicPartition};
+
+/// A family's byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the table above documents them")]
+pub enum Family {
+    Cluster = 0x01,
+    TopicName = 0x02,
+    Topic = 0x03,
+    TopicChange = 0x04,
+    BrokerConfig = 0x05,
+    Log = 0x10,
+    Seal = 0x11,
+    Index = 0x12,
+    LogStart = 0x13,
+    Producer = 0x14,
+    Feed = 0x15,
+    Object = 0x20,
+    Allocation = 0x30,
+    Group = 0x40,
+    GroupMember = 0x41,
+    GroupOffset = 0x42,
+    Agent = 0x50,
+}
+
+/// The keys of one cluster within a store: everything under one prefix, so that clusters can share a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyspace {
+    prefix: Arc<[u8]>,
+}
+
+impl Keyspace {
+    /// The keys under `prefix` (empty for a store of its own).
+    pub fn new(prefix: &[u8]) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// The start of a family's keys.
+    pub fn family(&self, family: Family) -> Vec<u8> {
+        let mut key = Vec::with_capacity(self.prefix.len() + 48);
+        key.extend_from_slice(&self.prefix);
+        key.push(family as u8);
+        key
+    }
+
+    /// The start of a partition's keys in a family: family, topic id (16), partition (4).
+    pub fn partition(&self, family: Family, partition: TopicPartition) -> Vec<u8> {
+        let mut key = self.family(family);
+        key.extend_from_slice(partition.topic.as_bytes());
+        push_partition(&mut key, partition.partition);
+        key
+    }
+
+    /// What follows the prefix and the family byte, if `key` is of this family.
+    pub fn strip<'a>(&self, family: Family, key: &'a [u8]) -> Option<&'a [u8]> {
+        key.strip_prefix(&*self.prefix)?.strip_prefix(&[family as u8])
+    }
+}
+
+/// Appends a partition number: 4 bytes. Partition numbers are never negative.
+pub fn push_partition(key: &mut Vec<u8>, partition: PartitionIndex) {
+    key.extend_from_slice(&(partition.get() as u32).to_be_bytes());
+}

@@ -1,0 +1,9 @@
+//! The metadata store: a narrow key-value seam ([`kv`]), every persisted key family ([`keys`]), and Kafka's
+//! semantics as transitions above them, written once for every store.
+//!
+//! Deliberately absent: bytes of records (they are in the bucket), Kafka's wire messages (the agent's `api`
+//! folder), any cache that must be right (agents hold views that they validate).
+
+pub mod codec;
+pub mod keys;
+pub mod kv;

@@ -1,0 +1,20 @@
+//! The vocabulary of the log, shared by every crate: newtypes for ids, offsets and store versions, and the two
+//! sources of non-determinism (clock, randomness) as arguments.
+//!
+//! Owns no state and does no I/O. Deliberately absent: Kafka's wire messages (they stop at the agent's `api`
+//! folder) and anything that knows how a value is stored (see `metadata::keys`, `storage::object`).
+
+mod clock;
+mod ids;
+mod log;
+mod random;
+mod version;
+
+pub use clock::{Clock, SystemClock, TestClock, TimestampMs, pause, pause_until};
+pub use ids::{
+    GroupId, LeaderEpoch, ObjectId, ObjectIdParseError, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
+    TopicId, TopicPartition,
+};
+pub use log::{Offset, OffsetRange};
+pub use random::{OsRandomness, Randomness, SeededRandomness};
+pub use version::{BatchPosition, Incarnation, StoreVersion, Versionstamp};
