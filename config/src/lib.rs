@@ -1,1 +1,31 @@
-//! 
+//! Options only: what can be set, what it means, and how file, environment and flags come together.
+//!
+//! [`AgentConfig`] is everything that an agent reads, a struct for each component (`FlushOptions`, `CacheOptions`,
+//! …); each option has its type, unit, default, range and consequence declared in one place ([`options`]), from
+//! which the reference page is generated too ([`reference`]). Kafka's own options of topics and brokers, which
+//! clients describe and alter while the cluster runs, are defined in [`topic`] and `broker`.
+//!
+//! Deliberately absent: I/O. Nothing here reads a file, an environment variable or a clock; what was read is an
+//! argument ([`load::Inputs`]).
+
+pub mod address;
+pub mod agent;
+pub mod broker;
+mod config;
+pub mod definition;
+pub mod load;
+mod nearest;
+pub mod options;
+pub mod reference;
+pub mod topic;
+pub mod value;
+
+pub use address::{HostPort, ObjectStoreUrl};
+pub use agent::{
+    CacheOptions, DEV_PROFILE, FetchOptions, FlushOptions, HttpOptions, LogFormat, LogOptions, MetadataKind,
+    NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadChecksum, UploadOptions,
+};
+pub use config::{AgentConfig, Conflict};
+pub use load::{Inputs, LoadError, Loaded, Source, load};
+pub use options::{Component, Definition};
+pub use value::{ByteSize, OptionValue, Secret};

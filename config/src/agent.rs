@@ -1,0 +1,202 @@
+//! The options of one agent, a struct for each component. Defaults are those of `penstock agent`; what `penstock
+//! dev` sets beside them stands in [`DEV_PROFILE`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::address::{HostPort, ObjectStoreUrl};
+use crate::options::options;
+use crate::value::{ByteSize, choice};
+
+/// What `penstock dev` sets before file, environment and flags: nobody bills the requests of a laptop's disk.
+pub const DEV_PROFILE: &[(&str, &str)] = &[("flush.put.budget.per.second", "1000")];
+
+choice! {
+    /// Which metadata store.
+    pub enum MetadataKind {
+        /// One process, one machine, durable: the default.
+        Embedded = "embedded",
+        /// Gone with the process: for tests.
+        Memory = "memory",
+    }
+}
+
+choice! {
+    /// The checksum that an upload carries and that the object store verifies.
+    pub enum UploadChecksum {
+        /// None beyond the transport's own.
+        None = "none",
+        /// CRC-64/NVME: cheap, known to S3 and MinIO since 2025.
+        Crc64Nvme = "crc64nvme",
+        /// SHA-256: known to every store, dear in CPU.
+        Sha256 = "sha256",
+    }
+}
+
+choice! {
+    /// How log lines look.
+    pub enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+options! {
+    "Node"
+    /// Who this agent is and where its data lies.
+    pub struct NodeOptions {
+        /// The agent's id, unique in its cluster: the broker id that Kafka clients see.
+        "node.id" => node_id: i32 = "1", in "0" to "2147483647";
+        /// The availability zone (Kafka's rack). Clients of the same zone are pointed at this agent first. Empty: no
+        /// zone.
+        "zone" => zone: String = "";
+        /// The directory of everything that this agent keeps on local disk: the embedded metadata store
+        /// (`metadata/`) and, unless `object.store` names another place, the data objects (`objects/`). One process
+        /// at a time; created if missing.
+        "data.dir" => data_dir: PathBuf = "./penstock-data";
+        /// The metadata store: `embedded` is durable and serves one agent; `memory` forgets everything at exit and
+        /// goes with `object.store=memory:///` only.
+        "metadata" => metadata: MetadataKind = "embedded";
+        /// Where data objects are kept: `file:///PATH`, `s3://BUCKET/PREFIX` (credentials, region and endpoint from
+        /// the usual `AWS_*` variables) or `memory:///`. Empty: `objects/` in `data.dir`.
+        "object.store" => object_store: Option<ObjectStoreUrl> = "";
+        /// How long a stopping agent may take to finish what is in flight. Past it the process exits with an error;
+        /// what was not acknowledged is then the clients' to send again.
+        "shutdown.deadline.ms" => shutdown_deadline: Duration = "30s", in "0ms" to "1h";
+    }
+}
+
+options! {
+    "Kafka listener"
+    /// Connections of Kafka clients and their bounds.
+    pub struct ServerOptions {
+        /// Where Kafka clients connect. A wildcard address (0.0.0.0, ::) needs `advertise`.
+        "listen" => listen: HostPort = "127.0.0.1:9092";
+        /// The address that clients are told to connect to, where it is not that of `listen`.
+        "advertise" => advertise: Option<HostPort> = "";
+        /// Connections at a time; further ones are closed at once. Each holds a file descriptor and its buffers.
+        "max.connections" => max_connections: u32 = "10000", in "1" to "1000000", unit "connections";
+        /// A connection without a request for so long is closed.
+        "connections.max.idle.ms" => connections_max_idle: Duration = "10min", in "1s" to "7d";
+        /// The largest request. A larger one closes its connection. Bounds what one request can hold in memory.
+        "socket.request.max.bytes" => socket_request_max: ByteSize = "100MiB", in "64KiB" to "1GiB";
+        /// Requests of one connection that are worked on at the same time; past it the socket is not read. Answers
+        /// keep the requests' order. Small values slow pipelining producers.
+        "connection.requests.max" => connection_requests_max: u32 = "64", in "1" to "4096", unit "requests";
+    }
+}
+
+options! {
+    "HTTP"
+    /// Metrics and health.
+    pub struct HttpOptions {
+        /// Where `/metrics`, `/health/live` and `/health/ready` are served. Not authenticated: keep it inside.
+        "http" => http: HostPort = "127.0.0.1:9644";
+    }
+}
+
+options! {
+    "Flush"
+    /// When what producers sent is put into a data object and uploaded. The policy is cost-bounded latency: a flush
+    /// starts at once while the budget of PUT requests allows, else it waits and batches.
+    pub struct FlushOptions {
+        /// PUT requests that this agent may spend, on average. The bill's ceiling: at 0.005 USD per 1,000 requests,
+        /// 4 a second are about 52 USD a month. Low budgets make larger objects and higher latency under light load.
+        "flush.put.budget.per.second" => put_budget_per_second: f64 = "4", in "0.01" to "100000", unit "PUT/s and agent";
+        /// Unused budget that may be saved up, so that traffic after a pause is flushed without waiting.
+        "flush.put.burst" => put_burst: u32 = "8", in "1" to "100000", unit "PUT";
+        /// A flush is closed at this size, whatever the budget says. Larger objects cost fewer requests and more
+        /// memory and time per upload.
+        "flush.object.max.bytes" => object_max: ByteSize = "8MiB", in "64KiB" to "256MiB";
+        /// A fixed time between flushes instead of flushing as the budget allows (250ms is what others do).
+        /// 0: flush as early as the budget allows.
+        "flush.interval.ms" => interval: Duration = "0ms", in "0ms" to "10min";
+    }
+}
+
+options! {
+    "Produce"
+    /// What producers may have outstanding.
+    pub struct ProduceOptions {
+        /// Bytes of produce requests that are received but not yet answered, all connections together. Past it sockets
+        /// are not read until uploads catch up. Together with the caches the bulk of the agent's memory.
+        "produce.memory.bytes" => memory: ByteSize = "256MiB", in "16MiB" to "1TiB";
+    }
+}
+
+options! {
+    "Upload"
+    /// How data objects are put into the object store.
+    pub struct UploadOptions {
+        /// Uploads at the same time. Each holds one object in memory.
+        "upload.concurrency" => concurrency: u32 = "16", in "1" to "1024", unit "uploads";
+        /// How long an upload is retried before its producers get a retriable error. Above clients'
+        /// `request.timeout.ms` they give up first and send again.
+        "upload.deadline.ms" => deadline: Duration = "20s", in "100ms" to "10min";
+        /// How long one attempt may take before it is given up and retried.
+        "upload.attempt.timeout.ms" => attempt_timeout: Duration = "10s", in "100ms" to "10min";
+        /// Share of uploads that may be sent a second time when they are slower than most of their size. 0: never.
+        /// Each costs a PUT; the tail of the latency shrinks.
+        "upload.hedge.ratio" => hedge_ratio: f64 = "0.05", in "0" to "1", unit "hedged PUT per PUT";
+        /// The end-to-end checksum that the object store verifies before it answers.
+        "upload.checksum" => checksum: UploadChecksum = "crc64nvme";
+    }
+}
+
+options! {
+    "Cache"
+    /// What is kept in memory for fetches.
+    pub struct CacheOptions {
+        /// Blocks of data objects kept in memory. Holds what this agent wrote and what consumers near the end read.
+        "cache.bytes" => bytes: ByteSize = "256MiB", in "1MiB" to "1TiB";
+        /// Memory of its own for consumers that lag, so that they can't evict what the others read.
+        "cache.lagging.bytes" => lagging_bytes: ByteSize = "64MiB", in "1MiB" to "1TiB";
+        /// The unit of reads from the object store. Larger ones cost fewer GETs and more memory.
+        "cache.block.bytes" => block: ByteSize = "1MiB", in "64KiB" to "64MiB";
+        /// How far ahead of a lagging consumer objects are read.
+        "cache.readahead.bytes" => readahead: ByteSize = "8MiB", in "0" to "1GiB";
+        /// GETs from the object store at the same time.
+        "cache.load.concurrency" => load_concurrency: u32 = "32", in "1" to "4096", unit "GET";
+    }
+}
+
+options! {
+    "Fetch"
+    /// What consumers may ask for.
+    pub struct FetchOptions {
+        /// The largest answer to a fetch, whatever the client asks for; one batch is sent even if it is larger.
+        "fetch.max.bytes" => max: ByteSize = "55MiB", in "1KiB" to "1GiB";
+        /// Fetch sessions that are remembered (KIP-227); past it the least recently used one gives way.
+        "max.incremental.fetch.session.cache.slots" => session_slots: u32 = "1000", in "0" to "1000000", unit "sessions";
+        /// Bytes of answers to fetches that are being put together or sent, all connections together. Past it fetches
+        /// wait.
+        "fetch.memory.bytes" => memory: ByteSize = "256MiB", in "16MiB" to "1TiB";
+    }
+}
+
+options! {
+    "Seal"
+    /// When the log rows of a partition are folded into its packed index.
+    pub struct SealOptions {
+        /// A partition is sealed when it has so many rows. Fewer make tail views cheap to rebuild, and more commits.
+        "seal.rows" => rows: u32 = "2000", in "1" to "1000000", unit "rows";
+        /// A partition with any rows is sealed when the oldest is this old, so that idle partitions let old objects go.
+        "seal.age.ms" => age: Duration = "10min", in "1s" to "7d";
+        /// How often partitions are looked at.
+        "seal.interval.ms" => interval: Duration = "5s", in "10ms" to "1h";
+    }
+}
+
+options! {
+    "Logging"
+    /// Log lines, on standard error.
+    pub struct LogOptions {
+        /// How lines look: `text` for people, `json` one object a line for collectors.
+        "log.format" => format: LogFormat = "text";
+        /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`) or directives such as
+        /// `info,penstock_agent::server=debug`.
+        "log.filter" => filter: String = "info";
+    }
+}
