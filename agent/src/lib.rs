@@ -3,3 +3,5 @@
 
 pub mod api;
 pub mod broker;
+pub mod server;
+pub mod wire;
