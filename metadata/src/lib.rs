@@ -4,6 +4,18 @@
 //! Deliberately absent: bytes of records (they are in the bucket), Kafka's wire messages (the agent's `api`
 //! folder), any cache that must be right (agents hold views that they validate).
 
+pub mod append;
+pub mod cluster;
 pub mod codec;
+pub mod commit;
+pub mod fold;
+pub mod groups;
 pub mod keys;
 pub mod kv;
+pub mod lookup;
+pub mod producer_ids;
+pub mod sealing;
+pub mod topics;
+pub mod transact;
+pub mod view;
+pub mod views;

@@ -18,6 +18,7 @@
 //! | 0x13 | log start offset | `log_start.rs` |
 //! | 0x14 | producer state | `producer.rs` |
 //! | 0x15 | feed, by slot | `feed.rs` |
+//! | 0x16 | aborted transactions of the sealed log | `aborted.rs` |
 //! | 0x20 | data objects | `object.rs` |
 //! | 0x30 | id allocation | `allocation.rs` |
 //! | 0x40 | groups | `group.rs` |
@@ -25,9 +26,26 @@
 //! | 0x42 | committed offsets | `group_offset.rs` |
 //! | 0x50 | agents | `agent.rs` |
 
+pub mod aborted;
+pub mod allocation;
+pub mod broker_config;
+pub mod cluster;
+pub mod feed;
+pub mod group;
+pub mod group_offset;
+pub mod index;
+pub mod log;
+pub mod log_start;
+pub mod object;
+pub mod producer;
+pub mod seal;
+pub mod topic;
+
 use std::sync::Arc;
 
-use penstock_types::{PartitionIndex, TopicPartition};
+use penstock_types::{PartitionIndex, TopicId, TopicPartition};
+
+use crate::codec::{Corrupt, Reader};
 
 /// A family's byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +63,7 @@ pub enum Family {
     LogStart = 0x13,
     Producer = 0x14,
     Feed = 0x15,
+    Aborted = 0x16,
     Object = 0x20,
     Allocation = 0x30,
     Group = 0x40,
@@ -90,4 +109,11 @@ impl Keyspace {
 /// Appends a partition number: 4 bytes. Partition numbers are never negative.
 pub fn push_partition(key: &mut Vec<u8>, partition: PartitionIndex) {
     key.extend_from_slice(&(partition.get() as u32).to_be_bytes());
+}
+
+/// Reads back what [`Keyspace::partition`] wrote behind the family byte.
+pub(crate) fn read_partition(reader: &mut Reader<'_>) -> Result<TopicPartition, Corrupt> {
+    let topic = TopicId::from_bytes(reader.array()?);
+    let partition = i32::try_from(reader.u32()?).map_err(|_| reader.corrupt("a partition is out of range"))?;
+    Ok(TopicPartition { topic, partition: PartitionIndex::new(partition) })
 }

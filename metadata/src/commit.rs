@@ -1,0 +1,343 @@
+//! The commit: one store transaction that records batches, producer states and objects together, and the reading of
+//! the offsets that they got.
+//!
+//! Invariants: nothing is decided from an attempt's memory. Every attempt reads the objects' rows serializably and
+//! writes them, so of two attempts at the same object either kills the other, however late the first one lands; an
+//! attempt that finds an object's row takes its answers from there. Rows and counters are written blindly: commits
+//! of different agents to the same partitions don't conflict.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use penstock_types::{
+    BatchPosition, Incarnation, LeaderEpoch, Offset, ProducerId, StoreVersion, TopicPartition, Versionstamp,
+};
+
+use crate::append::{Append, ObjectToCommit, PartitionGround, ProducerGround, RowToWrite};
+use crate::keys::allocation;
+use crate::keys::cluster::{cutoff_key, decode_cutoff};
+use crate::keys::feed::{self, Slot};
+use crate::keys::log::{self, BatchProducer, LogKey, LogRow};
+use crate::keys::object::{self, ObjectRow, ObjectState};
+use crate::keys::producer::{self, StoredProducerState};
+use crate::keys::Keyspace;
+use crate::kv::{
+    Isolation, Priority, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, limits,
+};
+
+/// What a commit must know of topics, within its own transaction.
+#[async_trait]
+pub trait TopicGround: Send + Sync + std::fmt::Debug + 'static {
+    /// For each of `partitions`, whether it exists and what its rows carry. After it the transaction conflicts with
+    /// the deletion of any of their topics.
+    async fn ground(
+        &self,
+        transaction: &mut dyn Transaction,
+        partitions: &BTreeSet<TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, CommitGround>, StoreError>;
+}
+
+/// What a commit must know of a partition that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitGround {
+    /// The epoch that its rows carry.
+    pub leader_epoch: LeaderEpoch,
+    /// The incarnation in which its topic was created.
+    pub incarnation: Incarnation,
+    /// The version at which its topic was created.
+    pub created: StoreVersion,
+}
+
+/// What came of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObjectOutcome {
+    /// Its commit happened; the row says what came of each batch.
+    Committed {
+        /// The row.
+        row: ObjectRow,
+        /// Base offsets of appended rows by the position of their first batch, where they were read at the commit's
+        /// own version. What isn't here is found through the fold or the index.
+        offsets: BTreeMap<(TopicPartition, u32), Offset>,
+    },
+    /// Its id is below the sweeper's cutoff, and no commit of it happened: it has to be put again under a new id.
+    BelowCutoff,
+}
+
+/// Commits objects.
+#[derive(Debug, Clone)]
+pub struct Committer<G> {
+    /// The store.
+    pub store: SharedStore,
+    /// The cluster's keys.
+    pub keyspace: Keyspace,
+    /// The cluster's incarnation.
+    pub incarnation: Incarnation,
+    /// Topics.
+    pub topics: G,
+    /// How long a producer that doesn't write is remembered (`producer.id.expiration.ms`).
+    pub producer_expiry: Duration,
+}
+
+/// An attempt's result: the objects in the order given, and the stamp if it wrote.
+struct Attempt {
+    outcomes: Vec<ObjectOutcome>,
+    stamp: Option<Versionstamp>,
+    /// Rows written, with the index of their object.
+    rows: Vec<(usize, RowToWrite)>,
+}
+
+impl<G: TopicGround> Committer<G> {
+    /// Commits `objects` in one transaction, in that order, in one attempt, and reads the offsets. After an error
+    /// call it again with the same objects (or each alone): whatever became of the attempt is found out then.
+    pub async fn attempt(&self, objects: &[ObjectToCommit]) -> Result<Vec<ObjectOutcome>, StoreError> {
+        let mut attempt = self.append(objects).await?;
+        let Some(stamp) = attempt.stamp else { return Ok(attempt.outcomes) };
+        // After the commit, not finding an offset is never an error of the append.
+        match self.own_offsets(stamp, &attempt.rows).await {
+            Ok(found) => {
+                for (index, partition, n, offset) in found {
+                    if let ObjectOutcome::Committed { offsets, .. } = &mut attempt.outcomes[index] {
+                        offsets.insert((partition, n), offset);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "offsets were not read at the commit's version; the fold will tell them");
+            }
+        }
+        Ok(attempt.outcomes)
+    }
+
+    async fn append(&self, objects: &[ObjectToCommit]) -> Result<Attempt, StoreError> {
+        let mut transaction = self.store.begin(Priority::Default);
+        let mut outcomes = self.settled(transaction.as_mut(), objects).await?;
+        let open: Vec<usize> = (0..objects.len()).filter(|index| outcomes[*index].is_none()).collect();
+        if open.is_empty() {
+            let outcomes = outcomes.into_iter().flatten().collect();
+            return Ok(Attempt { outcomes, stamp: None, rows: Vec::new() });
+        }
+        let mut append = self.read_ground(transaction.as_mut(), open.iter().map(|index| &objects[*index])).await?;
+        let mut rows = Vec::new();
+        let mut written = Vec::new();
+        for index in open {
+            let object = &objects[index];
+            let first_n = append.next_n();
+            let appended = append.object(object);
+            let row = ObjectRow {
+                state: ObjectState::Committed,
+                stamp: Versionstamp::ZERO,
+                incarnation: self.incarnation,
+                first_n,
+                size: object.size,
+                batches: object.batches.len() as u32,
+                verdicts: appended.verdicts,
+            };
+            let key = object::key(&self.keyspace, object.id);
+            transaction.set_stamped_value(&key, &row.encode(), object::STAMP_AT, WriteConflict::Yes);
+            written.push((index, row));
+            rows.extend(appended.rows.into_iter().map(|row| (index, row)));
+        }
+        self.write(transaction.as_mut(), &append, &rows);
+        let committed = transaction.commit().await?;
+        let stamp = committed.stamp.ok_or(StoreError::Failed {
+            reason: "a commit with mutations answered without a stamp".to_owned(),
+        })?;
+        for (index, row) in written {
+            let row = ObjectRow { stamp, ..row };
+            outcomes[index] = Some(ObjectOutcome::Committed { row, offsets: BTreeMap::new() });
+        }
+        Ok(Attempt { outcomes: outcomes.into_iter().flatten().collect(), stamp: Some(stamp), rows })
+    }
+
+    /// What is already known of the objects: committed before, or below the cutoff.
+    async fn settled(
+        &self,
+        transaction: &mut dyn Transaction,
+        objects: &[ObjectToCommit],
+    ) -> Result<Vec<Option<ObjectOutcome>>, StoreError> {
+        let mut keys: Vec<_> = objects.iter().map(|object| object::key(&self.keyspace, object.id)).collect();
+        keys.push(cutoff_key(&self.keyspace));
+        let mut values = transaction.get_many(&keys, Isolation::Serializable).await?;
+        let cutoff = decode_cutoff(values.pop().flatten().as_deref())?;
+        let mut outcomes = Vec::with_capacity(objects.len());
+        for (object, value) in objects.iter().zip(values) {
+            outcomes.push(match value {
+                Some(value) => {
+                    let row = ObjectRow::decode(&value)?;
+                    if row.state == ObjectState::Intent || row.batches != object.batches.len() as u32 {
+                        return Err(StoreError::Failed {
+                            reason: format!("object {} is known, but is not this one", object.id),
+                        });
+                    }
+                    Some(ObjectOutcome::Committed { row, offsets: BTreeMap::new() })
+                }
+                None if cutoff.refuses(&object.id) => Some(ObjectOutcome::BelowCutoff),
+                None => None,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// Reads what the append stands on: topics, and the states of the producers.
+    async fn read_ground(
+        &self,
+        transaction: &mut dyn Transaction,
+        objects: impl Iterator<Item = &ObjectToCommit>,
+    ) -> Result<Append, StoreError> {
+        let mut partitions = BTreeSet::new();
+        let mut producers: BTreeMap<(TopicPartition, ProducerId), BatchProducer> = BTreeMap::new();
+        for batch in objects.flat_map(|object| &object.batches) {
+            partitions.insert(batch.partition);
+            if let Some(producer) = batch.facts.producer {
+                producers.entry((batch.partition, producer.id)).or_insert(producer);
+            }
+        }
+        let ground = self.topics.ground(transaction, &partitions).await?;
+        let keys: Vec<_> =
+            producers.keys().map(|(partition, id)| producer::key(&self.keyspace, *partition, *id)).collect();
+        let values = transaction.get_many(&keys, Isolation::Serializable).await?;
+        let mut states = BTreeMap::new();
+        for (((partition, id), first), value) in producers.into_iter().zip(values) {
+            let state = match value {
+                Some(value) => Some(StoredProducerState::decode(&value)?.state),
+                None => None,
+            };
+            let may_be_forgotten = match (&state, ground.get(&partition)) {
+                (None, Some(ground)) if first.base_sequence.get() != 0 => {
+                    self.may_be_forgotten(transaction, id, ground).await?
+                }
+                _ => false,
+            };
+            states.insert((partition, id), ProducerGround { state, may_be_forgotten });
+        }
+        let partitions = partitions
+            .into_iter()
+            .map(|partition| {
+                let found = ground.get(&partition);
+                let leader_epoch = found.map_or(LeaderEpoch::FIRST, |ground| ground.leader_epoch);
+                (partition, PartitionGround { exists: found.is_some(), leader_epoch })
+            })
+            .collect();
+        Ok(Append::new(self.incarnation, partitions, states))
+    }
+
+    /// Whether a producer without state may have had one: its id is older than producer expiry or than the topic, by
+    /// the store's own time.
+    async fn may_be_forgotten(
+        &self,
+        transaction: &mut dyn Transaction,
+        id: ProducerId,
+        ground: &CommitGround,
+    ) -> Result<bool, StoreError> {
+        let now = transaction.read_version().await?;
+        let options = RangeOptions::page(1, Isolation::Snapshot).reversed();
+        let page = transaction.range(allocation::blocks_up_to(&self.keyspace, id), options).await?;
+        // No block: allocated so long ago that its block was dropped, or not by this cluster at all.
+        let Some(row) = page.rows.first() else { return Ok(true) };
+        let first = allocation::parse_block_key(&self.keyspace, &row.key)?;
+        let block = allocation::decode_block(&row.value)?;
+        if id.get() - first.get() >= i64::from(block.ids) {
+            return Ok(true);
+        }
+        let before_topic =
+            (block.incarnation, block.allocated) <= (ground.incarnation, ground.created);
+        let expiry = self.producer_expiry.as_secs().saturating_mul(limits::VERSIONS_PER_SECOND);
+        let expired = block.incarnation < self.incarnation
+            || block.allocated.get().saturating_add(expiry) < now.get();
+        Ok(before_topic || expired)
+    }
+
+    /// Writes what the append says: rows, counters, feeds, producers' states.
+    fn write(&self, transaction: &mut dyn Transaction, append: &Append, rows: &[(usize, RowToWrite)]) {
+        for (_, row) in rows {
+            let prefix = log::row_prefix(&self.keyspace, row.partition, self.incarnation);
+            transaction.set_stamped_key(&prefix, &row.n.to_be_bytes(), &row.row.encode(), WriteConflict::No);
+        }
+        let mut slots = BTreeSet::new();
+        for (partition, count) in append.counts() {
+            transaction.atomic_add(&log::counter_key(&self.keyspace, *partition), *count, WriteConflict::No);
+            slots.insert(Slot::of(*partition));
+        }
+        for slot in slots {
+            let value = feed::template(self.incarnation);
+            let key = feed::key(&self.keyspace, slot);
+            transaction.set_stamped_value(&key, &value, feed::STAMP_AT, WriteConflict::No);
+        }
+        for ((partition, id), state) in append.producer_states() {
+            let key = producer::key(&self.keyspace, *partition, *id);
+            let value = state.encode(self.incarnation);
+            transaction.set_stamped_value(&key, &value, producer::STAMP_AT, WriteConflict::Yes);
+        }
+    }
+
+    /// The base offsets of the rows of a commit, read at the commit's own version: the counter there, less the rows
+    /// from the own first one to the end.
+    async fn own_offsets(
+        &self,
+        stamp: Versionstamp,
+        rows: &[(usize, RowToWrite)],
+    ) -> Result<Vec<(usize, TopicPartition, u32, Offset)>, StoreError> {
+        let mut by_partition: BTreeMap<TopicPartition, Vec<(usize, &RowToWrite)>> = BTreeMap::new();
+        for (index, row) in rows {
+            by_partition.entry(row.partition).or_default().push((*index, row));
+        }
+        let mut transaction = self.store.begin(Priority::Default);
+        transaction.set_read_version(stamp.version());
+        let ranges = by_partition
+            .iter()
+            .map(|(partition, own)| {
+                let n = own.iter().map(|(_, row)| row.n).min().unwrap_or_default();
+                let first = BatchPosition { incarnation: self.incarnation, stamp, n };
+                log::rows_from(&self.keyspace, *partition, &first)
+            })
+            .collect::<Vec<_>>();
+        let options = RangeOptions::page(1_000, Isolation::Snapshot);
+        let pages = transaction.ranges(ranges.clone(), options).await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for (((partition, own), range), mut page) in by_partition.into_iter().zip(ranges).zip(pages) {
+            let mut behind = std::mem::take(&mut page.rows);
+            while page.more {
+                let mut start = behind.last().map_or(range.start.clone(), |row| row.key.to_vec());
+                start.push(0);
+                page = transaction.range(start..range.end.clone(), options).await?;
+                behind.append(&mut page.rows);
+            }
+            let offsets = self.offsets_from_counter(partition, &behind)?;
+            for (index, row) in own {
+                let at = BatchPosition { incarnation: self.incarnation, stamp, n: row.n };
+                if let Some(offset) = offsets.get(&at) {
+                    found.push((index, partition, row.n, *offset));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// From a partition's last rows and its counter, the base offset of each of the rows.
+    fn offsets_from_counter(
+        &self,
+        partition: TopicPartition,
+        rows: &[crate::kv::Row],
+    ) -> Result<BTreeMap<BatchPosition, Offset>, StoreError> {
+        let mut counts = Vec::with_capacity(rows.len());
+        let mut counter = None;
+        for row in rows {
+            match log::parse_key(&self.keyspace, &row.key)? {
+                (_, LogKey::Row(at)) => counts.push((at, LogRow::decode(&row.value)?.records())),
+                (_, LogKey::Counter) => counter = Some(log::decode_counter(Some(&row.value))?),
+            }
+        }
+        let Some(counter) = counter else { return Ok(BTreeMap::new()) };
+        let mut next = counter - counts.iter().map(|(_, count)| count).sum::<i64>();
+        let mut offsets = BTreeMap::new();
+        for (at, count) in counts {
+            let offset = Offset::new(next).ok_or_else(|| StoreError::Failed {
+                reason: format!("partition {partition}: its counter is below the sum of its rows"),
+            })?;
+            offsets.insert(at, offset);
+            next += count;
+        }
+        Ok(offsets)
+    }
+}

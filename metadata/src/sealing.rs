@@ -1,0 +1,120 @@
+//! The seal as a transition: folds a partition's rows up to a read version, packs them into the index, clears exactly
+//! those rows and moves the seal, in one transaction.
+//!
+//! It reads the topic's row and the seal serializably (a deleted topic can't be written to; two seals of a partition
+//! can't both succeed), and the rows at snapshot isolation: appends land above its read version by definition.
+
+use penstock_types::TopicPartition;
+
+use crate::codec::Corrupt;
+use crate::fold::{AbortedTransaction, FoldState, LogEntry};
+use crate::keys::index::{self, PackedIndex, VALUE_BYTES};
+use crate::keys::log::{self, LogKey, LogRow};
+use crate::keys::{Keyspace, aborted, seal, topic};
+use crate::kv::{
+    Isolation, Page, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, limits,
+};
+
+/// Rows of one seal: their keys, values and clears stay far below the store's limit of a transaction.
+const MOST_ROWS: usize = 4_000;
+/// Bytes of rows of one seal.
+const MOST_BYTES: usize = limits::TRANSACTION_BYTES / 5;
+
+/// What a seal did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sealed {
+    /// Rows folded and cleared.
+    pub rows: usize,
+    /// Index values written.
+    pub values: usize,
+    /// Whether rows are left.
+    pub more: bool,
+}
+
+/// Packs entries into index values. Pure. `max_timestamp` is the largest of the partition before them.
+pub fn pack(entries: Vec<LogEntry>, max_timestamp: i64) -> Vec<PackedIndex> {
+    let mut values: Vec<PackedIndex> = Vec::new();
+    let mut so_far = max_timestamp;
+    let mut bytes = 0;
+    for entry in entries {
+        let size = entry.row.encode().len() + 24;
+        so_far = entry.batches().map(|batch| batch.facts.max_timestamp).fold(so_far, i64::max);
+        match values.last_mut() {
+            Some(value) if bytes + size <= VALUE_BYTES => {
+                value.entries.push(entry);
+                value.max_timestamp_so_far = so_far;
+                bytes += size;
+            }
+            _ => {
+                values.push(PackedIndex { max_timestamp_so_far: so_far, entries: vec![entry] });
+                bytes = size;
+            }
+        }
+    }
+    values
+}
+
+/// Seals a partition once. Call again while it says that there is more.
+pub async fn seal_partition(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    partition: TopicPartition,
+) -> Result<Sealed, StoreError> {
+    let mut transaction = store.begin(Priority::Batch);
+    let keys = [topic::row_key(keyspace, partition.topic), seal::key(keyspace, partition)];
+    let values = transaction.get_many(&keys, Isolation::Serializable).await?;
+    if values[0].is_none() {
+        return Ok(Sealed::default());
+    }
+    let mut state = seal::decode(values[1].as_deref())?;
+    let rows = log::rows_after(keyspace, partition, &state.position);
+    let options = RangeOptions {
+        limit: MOST_ROWS,
+        target_bytes: MOST_BYTES,
+        reverse: false,
+        isolation: Isolation::Snapshot,
+    };
+    let page = transaction.range(rows.clone(), options).await?;
+    let max_timestamp = state.max_timestamp.timestamp;
+    let folded = fold_page(keyspace, &page, &mut state)?;
+    let Some(last_key) = folded.last_key else { return Ok(Sealed::default()) };
+    let sealed_rows = folded.entries.len();
+    let packed = pack(folded.entries, max_timestamp);
+    for value in &packed {
+        let Some(last) = value.last_offset() else { continue };
+        transaction.set(&index::key(keyspace, partition, last), &value.encode(), WriteConflict::Yes);
+    }
+    for gone in &folded.aborted {
+        let key = aborted::key(keyspace, partition, gone.last_offset);
+        transaction.set(&key, &aborted::encode(gone), WriteConflict::Yes);
+    }
+    let mut end = last_key;
+    end.push(0);
+    transaction.clear_range(rows.start..end, WriteConflict::No);
+    transaction.set(&keys[1], &seal::encode(&state), WriteConflict::Yes);
+    transaction.commit().await?;
+    Ok(Sealed { rows: sealed_rows, values: packed.len(), more: page.more })
+}
+
+#[derive(Default)]
+struct FoldedPage {
+    entries: Vec<LogEntry>,
+    aborted: Vec<AbortedTransaction>,
+    last_key: Option<Vec<u8>>,
+}
+
+fn fold_page(keyspace: &Keyspace, page: &Page, state: &mut FoldState) -> Result<FoldedPage, Corrupt> {
+    let mut folded = FoldedPage::default();
+    for row in &page.rows {
+        if let (_, LogKey::Row(at)) = log::parse_key(keyspace, &row.key)? {
+            if at <= state.position {
+                return Err(Corrupt { family: "log row", reason: "rows out of order" });
+            }
+            let (entry, aborted) = state.fold(at, LogRow::decode(&row.value)?);
+            folded.entries.push(entry);
+            folded.aborted.extend(aborted);
+            folded.last_key = Some(row.key.to_vec());
+        }
+    }
+    Ok(folded)
+}

@@ -1,0 +1,247 @@
+//! Tail views: the rows of a partition since its last seal, folded, in memory. A cache: only agents that serve
+//! fetches of the partition keep one, and it can be rebuilt from the store at any time.
+//!
+//! Invariants: every page of a refresh reads the seal, the new rows, the counter and the log start at one version.
+//! Where the seal has passed the view, the view restarts from the seal's state. A view that has reached the counter's
+//! row agrees with the counter, or nobody is served.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use penstock_types::{Offset, StoreVersion, TopicPartition};
+use tokio::time::Instant;
+
+use crate::codec::Corrupt;
+use crate::fold::{AbortedTransaction, BatchEntry, FoldState, LogEntry};
+use crate::keys::log::{LogKey, LogRow};
+use crate::keys::{Keyspace, log, log_start, seal};
+use crate::kv::{Isolation, Page, Priority, RangeOptions, SharedStore, StoreError};
+
+/// Rows of one page of a refresh.
+const PAGE_ROWS: usize = 2_000;
+
+/// A partition's tail at one version of the store.
+#[derive(Debug, Clone)]
+pub struct TailView {
+    /// The fold at its end.
+    pub state: FoldState,
+    /// Where the packed index ends and `entries` begin.
+    pub sealed: Offset,
+    /// The rows since the seal, ascending.
+    pub entries: VecDeque<LogEntry>,
+    /// Transactions aborted since the seal, by the offset of their marker.
+    pub aborted: Vec<AbortedTransaction>,
+    /// The log start offset.
+    pub log_start: Offset,
+    /// The version that all this was read at.
+    pub version: StoreVersion,
+}
+
+impl TailView {
+    fn from_seal(state: FoldState) -> Self {
+        Self {
+            sealed: state.next_offset,
+            state,
+            entries: VecDeque::new(),
+            aborted: Vec::new(),
+            log_start: Offset::ZERO,
+            version: StoreVersion::ZERO,
+        }
+    }
+
+    /// The high watermark: everything that is committed is replicated, so it is the end of the log.
+    pub fn high_watermark(&self) -> Offset {
+        self.state.next_offset
+    }
+
+    /// The last stable offset: no open transaction begins below it.
+    pub fn last_stable_offset(&self) -> Offset {
+        self.state.first_unstable_offset().max(self.log_start).min(self.state.next_offset)
+    }
+
+    /// The batches of the tail from the one that holds `offset` on.
+    pub fn batches_from(&self, offset: Offset) -> impl Iterator<Item = BatchEntry> + '_ {
+        let first = self.entries.partition_point(|entry| entry.end_offset() <= offset);
+        self.entries
+            .range(first..)
+            .flat_map(LogEntry::batches)
+            .skip_while(move |batch| batch.end_offset() <= offset)
+    }
+}
+
+/// Why a view can't be refreshed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ViewError {
+    /// The store can't be read now.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the store holds contradicts itself: serving it could show one offset with two records.
+    #[error("partition {partition}: the fold ends at {folded}, the counter says {counter}")]
+    Disagree {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Where the fold ends.
+        folded: Offset,
+        /// What the counter holds.
+        counter: i64,
+    },
+}
+
+impl From<Corrupt> for ViewError {
+    fn from(corrupt: Corrupt) -> Self {
+        Self::Store(corrupt.into())
+    }
+}
+
+/// A partition's view, shared: read under a short lock, refreshed by one task at a time.
+#[derive(Debug)]
+pub struct PartitionView {
+    /// Which partition.
+    pub partition: TopicPartition,
+    store: SharedStore,
+    keyspace: Keyspace,
+    view: RwLock<TailView>,
+    refreshing: tokio::sync::Mutex<()>,
+    last_used: Mutex<Instant>,
+}
+
+impl PartitionView {
+    /// An empty view, older than every version.
+    pub fn new(store: SharedStore, keyspace: Keyspace, partition: TopicPartition) -> Arc<Self> {
+        Arc::new(Self {
+            partition,
+            store,
+            keyspace,
+            view: RwLock::new(TailView::from_seal(FoldState::default())),
+            refreshing: tokio::sync::Mutex::new(()),
+            last_used: Mutex::new(Instant::now()),
+        })
+    }
+
+    /// Looks at the view; keep `look` short.
+    pub fn read<T>(&self, look: impl FnOnce(&TailView) -> T) -> T {
+        look(&self.view.read())
+    }
+
+    /// The version of the view.
+    pub fn version(&self) -> StoreVersion {
+        self.view.read().version
+    }
+
+    /// When it was last asked for.
+    pub fn last_used(&self) -> Instant {
+        *self.last_used.lock()
+    }
+
+    pub(crate) fn touch(&self) {
+        *self.last_used.lock() = Instant::now();
+    }
+
+    /// Makes the view at least as new as `at_least`. Callers that wait at the same time share one refresh.
+    pub async fn ensure(&self, at_least: StoreVersion) -> Result<(), ViewError> {
+        if self.version() >= at_least {
+            return Ok(());
+        }
+        let _turn = self.refreshing.lock().await;
+        if self.version() >= at_least {
+            return Ok(());
+        }
+        self.refresh().await
+    }
+
+    /// Reads the store until the view agrees with the counter.
+    async fn refresh(&self) -> Result<(), ViewError> {
+        let mut attempts = 0;
+        loop {
+            match self.page().await {
+                Ok(true) => return Ok(()),
+                Ok(false) => attempts = 0,
+                Err(ViewError::Store(StoreError::TooOld | StoreError::FutureVersion)) if attempts < 5 => {
+                    attempts += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads one page at one version; says whether it reached the end.
+    async fn page(&self) -> Result<bool, ViewError> {
+        let mut transaction = self.store.begin(Priority::Default);
+        let version = transaction.read_version().await?;
+        let keys = [seal::key(&self.keyspace, self.partition), log_start::key(&self.keyspace, self.partition)];
+        let values = transaction.get_many(&keys, Isolation::Snapshot).await?;
+        let sealed = seal::decode(values[0].as_deref())?;
+        let log_start = log_start::decode(values[1].as_deref())?;
+        let position = {
+            let view = self.view.read();
+            view.state.position.max(sealed.position)
+        };
+        let rows = log::rows_after(&self.keyspace, self.partition, &position);
+        let page = transaction.range(rows, RangeOptions::page(PAGE_ROWS, Isolation::Snapshot)).await?;
+        let (rows, counter) = self.parse(&page)?;
+        self.apply(sealed, log_start, rows, counter, (!page.more).then_some(version))
+    }
+
+    fn parse(&self, page: &Page) -> Result<(Vec<(penstock_types::BatchPosition, LogRow)>, i64), Corrupt> {
+        let mut rows = Vec::with_capacity(page.rows.len());
+        let mut counter = 0;
+        for row in &page.rows {
+            match log::parse_key(&self.keyspace, &row.key)? {
+                (_, LogKey::Row(at)) => rows.push((at, LogRow::decode(&row.value)?)),
+                (_, LogKey::Counter) => counter = log::decode_counter(Some(&row.value))?,
+            }
+        }
+        Ok((rows, counter))
+    }
+
+    /// Folds a page into the view. `end` is the version, if the page reached the counter.
+    fn apply(
+        &self,
+        sealed: FoldState,
+        log_start: Offset,
+        rows: Vec<(penstock_types::BatchPosition, LogRow)>,
+        counter: i64,
+        end: Option<StoreVersion>,
+    ) -> Result<bool, ViewError> {
+        let mut view = self.view.write();
+        if sealed.position > view.state.position {
+            *view = TailView::from_seal(sealed);
+        } else if sealed.next_offset > view.sealed {
+            forget_sealed(&mut view, sealed.next_offset);
+        }
+        view.log_start = view.log_start.max(log_start);
+        for (at, row) in rows {
+            if at <= view.state.position {
+                return Err(Corrupt { family: "log row", reason: "rows out of order" }.into());
+            }
+            let (entry, aborted) = view.state.fold(at, row);
+            view.entries.push_back(entry);
+            view.aborted.extend(aborted);
+        }
+        let Some(version) = end else { return Ok(false) };
+        let folded = view.state.next_offset;
+        if folded.get() != counter {
+            *view = TailView::from_seal(FoldState::default());
+            return Err(ViewError::Disagree { partition: self.partition, folded, counter });
+        }
+        view.version = version;
+        Ok(true)
+    }
+
+    /// The log start offset, fresh from the store.
+    pub async fn fresh_log_start(&self) -> Result<Offset, StoreError> {
+        let mut transaction = self.store.begin(Priority::Default);
+        let key = log_start::key(&self.keyspace, self.partition);
+        let value = transaction.get(&key, Isolation::Snapshot).await?;
+        Ok(log_start::decode(value.as_deref())?)
+    }
+}
+
+fn forget_sealed(view: &mut TailView, sealed: Offset) {
+    while view.entries.front().is_some_and(|entry| entry.end_offset() <= sealed) {
+        view.entries.pop_front();
+    }
+    view.sealed = sealed;
+    view.aborted.retain(|aborted| aborted.last_offset >= sealed);
+}
