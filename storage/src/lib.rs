@@ -1,1 +1,5 @@
-//! 
+//! What is kept in the object store, and the way there: record batches, data objects, the bucket, the cache.
+
+pub mod bucket;
+pub mod cache;
+pub mod batch;
