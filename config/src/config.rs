@@ -7,7 +7,18 @@ use crate::agent::{
     CacheOptions, FetchOptions, FlushOptions, HttpOptions, LogOptions, MetadataKind, NodeOptions,
     ProduceOptions, SealOptions, ServerOptions, UploadOptions,
 };
+use crate::broker::Layer;
 use crate::options::{Component, Definition};
+
+/// Kafka's broker options that have another name here, and that name.
+pub(crate) const RENAMED: &[(&str, &str)] = &[
+    ("listeners", "listen"),
+    ("advertised.listeners", "advertise"),
+    ("broker.id", "node.id"),
+    ("broker.rack", "zone"),
+    ("log.dir", "data.dir"),
+    ("log.dirs", "object.store"),
+];
 
 /// Options that are each valid but don't go together, or a default that can't be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +66,8 @@ macro_rules! components {
         #[derive(Debug, Clone, PartialEq, Default)]
         pub struct AgentConfig {
             $($(#[$doc])+ pub $field: $type,)+
+            /// Kafka's broker options that were set, by Kafka's names; see [`AgentConfig::broker_layer`].
+            pub kafka: Layer,
         }
 
         impl AgentConfig {
@@ -72,6 +85,10 @@ macro_rules! components {
             /// An option's value as text (a secret's is redacted); `None` if there is no such option.
             pub fn show(&self, key: &str) -> Option<String> {
                 None$(.or_else(|| self.$field.show(key)))+
+            }
+
+            fn plain(&self, key: &str) -> Option<String> {
+                None$(.or_else(|| self.$field.plain(key)))+
             }
         }
     };
@@ -135,6 +152,27 @@ impl AgentConfig {
             let relative: PathBuf = self.node.data_dir.components().filter(|part| !is_here(part)).collect();
             self.node.data_dir = working_directory.join(relative);
         }
+    }
+
+    /// The static layer of Kafka's broker options: those that were set under Kafka's names, and those that follow
+    /// from this agent's own options. Clients see them in DescribeConfigs.
+    pub fn broker_layer(&self) -> Layer {
+        let mut layer = self.kafka.clone();
+        for definition in Self::definitions() {
+            if crate::broker::definition(definition.key).is_some()
+                && let Some(value) = self.plain(definition.key)
+            {
+                layer.insert(definition.key.to_owned(), value);
+            }
+        }
+        layer.insert("broker.id".to_owned(), self.node.node_id.to_string());
+        layer.insert("listeners".to_owned(), format!("PLAINTEXT://{}", self.server.listen));
+        layer.insert("advertised.listeners".to_owned(), format!("PLAINTEXT://{}", self.advertised()));
+        layer.insert("log.dirs".to_owned(), self.object_store().to_string());
+        if !self.node.zone.is_empty() {
+            layer.insert("broker.rack".to_owned(), self.node.zone.clone());
+        }
+        layer
     }
 
     /// Checks what no option can check alone.
@@ -246,6 +284,27 @@ mod tests {
         config.server.advertise = Some(HostPort::new("kafka.example.com", 9092));
         assert_eq!(config.validate(), Ok(()));
         assert_eq!(config.advertised().to_string(), "kafka.example.com:9092");
+    }
+
+    #[test]
+    fn the_broker_layer_is_valid_and_tells_what_is_in_force() {
+        let mut config = AgentConfig::default();
+        config.kafka.insert("num.partitions".to_owned(), "3".to_owned());
+        let layer = config.broker_layer();
+        for (name, value) in [
+            ("num.partitions", "3"),
+            ("node.id", "1"),
+            ("socket.request.max.bytes", "104857600"),
+            ("connections.max.idle.ms", "600000"),
+            ("listeners", "PLAINTEXT://127.0.0.1:9092"),
+        ] {
+            assert_eq!(layer.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        crate::broker::BrokerConfig::new(layer).expect("valid for Kafka's own checks");
+        for (name, ours) in RENAMED {
+            assert!(crate::broker::definition(name).is_some(), "{name}");
+            assert!(config.show(ours).is_some(), "{ours}");
+        }
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::config::{AgentConfig, Conflict};
+use crate::broker;
+use crate::config::{AgentConfig, Conflict, RENAMED};
+use crate::definition::ConfigError;
 use crate::nearest::nearest;
-use crate::options::ENVIRONMENT_PREFIX;
+use crate::options::{ENVIRONMENT_PREFIX, variable_of};
 
 /// Where a value that is not the default comes from, from the weakest to the strongest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +106,24 @@ pub enum LoadError {
         /// A half-sentence.
         reason: String,
     },
+    /// One of Kafka's options has another name here.
+    #[error("{key} ({origin}) is {ours} here: see docs/configuration.md")]
+    Renamed {
+        /// Kafka's name.
+        key: String,
+        /// Where it was found.
+        origin: String,
+        /// Our name.
+        ours: &'static str,
+    },
+    /// A value of one of Kafka's broker options was refused.
+    #[error("{error} ({origin})")]
+    Kafka {
+        /// Where it was found.
+        origin: String,
+        /// What is wrong.
+        error: ConfigError,
+    },
     /// A flag of the form `key=value` has no `=`.
     #[error("--set {argument} has no =: write --set key=value")]
     NoValue {
@@ -113,6 +133,12 @@ pub enum LoadError {
     /// Options that don't go together.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+}
+
+/// The keys that can be set: the agent's own, and Kafka's.
+fn known_keys() -> impl Iterator<Item = &'static str> {
+    let kafkas = broker::DEFINITIONS.iter().map(|definition| definition.option.name);
+    AgentConfig::definitions().map(|definition| definition.key).chain(kafkas)
 }
 
 fn suggestion(nearest: Option<&str>) -> String {
@@ -155,12 +181,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, LoadError> {
 impl Loaded {
     fn set(&mut self, key: &str, value: &str, source: Source) -> Result<(), LoadError> {
         let Some(definition) = AgentConfig::definitions().find(|definition| definition.key == key) else {
-            let known = AgentConfig::definitions().map(|definition| definition.key);
-            return Err(LoadError::Unknown {
-                key: key.to_owned(),
-                origin: source.to_string(),
-                nearest: nearest(key, known).map(str::to_owned),
-            });
+            return self.set_kafka(key, value, source);
         };
         let outcome = self.config.set(key, value).expect("a key with a definition is some component's");
         outcome.map_err(|reason| LoadError::Invalid {
@@ -173,14 +194,37 @@ impl Loaded {
         Ok(())
     }
 
-    /// Every option that was set: key, value (redacted if secret), source; in the order of the reference page.
+    /// One of Kafka's broker options that this agent has no option of its own for.
+    fn set_kafka(&mut self, key: &str, value: &str, source: Source) -> Result<(), LoadError> {
+        let origin = source.to_string();
+        if let Some((_, ours)) = RENAMED.iter().find(|(kafka, _)| *kafka == key) {
+            return Err(LoadError::Renamed { key: key.to_owned(), origin, ours });
+        }
+        let Some(definition) = broker::definition(key) else {
+            return Err(LoadError::Unknown {
+                key: key.to_owned(),
+                origin,
+                nearest: nearest(key, known_keys()).map(str::to_owned),
+            });
+        };
+        definition.option.parse(value).map_err(|error| LoadError::Kafka { origin, error })?;
+        self.config.kafka.insert(key.to_owned(), value.trim().to_owned());
+        self.sources.insert(definition.option.name, source);
+        Ok(())
+    }
+
+    /// Every option that was set: key, value (redacted if secret), source; in the order of the reference page, then
+    /// Kafka's own by name.
     pub fn effective(&self) -> Vec<(&'static str, String, &Source)> {
-        AgentConfig::definitions()
-            .filter_map(|definition| {
-                let source = self.sources.get(definition.key)?;
-                Some((definition.key, self.config.show(definition.key)?, source))
-            })
-            .collect()
+        let ours = AgentConfig::definitions().filter_map(|definition| {
+            let source = self.sources.get(definition.key)?;
+            Some((definition.key, self.config.show(definition.key)?, source))
+        });
+        let kafkas = self
+            .sources
+            .iter()
+            .filter_map(|(key, source)| Some((*key, self.config.kafka.get(*key)?.clone(), source)));
+        ours.chain(kafkas).collect()
     }
 }
 
@@ -192,14 +236,13 @@ fn key_of_variable(variable: &str) -> Result<Option<&'static str>, LoadError> {
     if !variable.starts_with(ENVIRONMENT_PREFIX) || OTHER_VARIABLES.contains(&variable) {
         return Ok(None);
     }
-    if let Some(definition) = AgentConfig::definitions().find(|definition| definition.variable() == variable)
-    {
-        return Ok(Some(definition.key));
+    if let Some(key) = known_keys().find(|key| variable_of(key) == variable) {
+        return Ok(Some(key));
     }
     if is_service_link(variable) {
         return Ok(None);
     }
-    let known: Vec<String> = AgentConfig::definitions().map(crate::options::Definition::variable).collect();
+    let known: Vec<String> = known_keys().map(variable_of).collect();
     Err(LoadError::Unknown {
         key: variable.to_owned(),
         origin: "environment".to_owned(),

@@ -25,8 +25,13 @@ pub struct Definition {
 impl Definition {
     /// The environment variable of this option: `flush.interval.ms` is `PENSTOCK_FLUSH_INTERVAL_MS`.
     pub fn variable(&self) -> String {
-        format!("{ENVIRONMENT_PREFIX}{}", self.key.replace('.', "_").to_ascii_uppercase())
+        variable_of(self.key)
     }
+}
+
+/// The environment variable of the option `key`.
+pub(crate) fn variable_of(key: &str) -> String {
+    format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
 }
 
 /// What every environment variable of Penstock begins with.
@@ -47,6 +52,10 @@ pub trait Component: Default {
 
     /// An option's value as text (a secret's is redacted); `None` if this component has no such option.
     fn show(&self, key: &str) -> Option<String>;
+
+    /// An option's value without units: bytes, milliseconds; `None` if this component has no such option, or if the
+    /// option is secret.
+    fn plain(&self, key: &str) -> Option<String>;
 }
 
 /// Reads a value and checks its range.
@@ -124,6 +133,15 @@ macro_rules! options {
             fn show(&self, key: &str) -> Option<String> {
                 match key {
                     $($key => Some(<$type as $crate::value::OptionValue>::show(&self.$field)),)+
+                    _ => None,
+                }
+            }
+
+            fn plain(&self, key: &str) -> Option<String> {
+                match key {
+                    $($key if !<$type as $crate::value::OptionValue>::SECRET => {
+                        Some(<$type as $crate::value::OptionValue>::plain(&self.$field))
+                    })+
                     _ => None,
                 }
             }

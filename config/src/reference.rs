@@ -32,8 +32,11 @@ An agent (`penstock agent`, `penstock dev`) takes each option from, the later on
 An unknown key is an error. What was set, and where, is printed at start; secrets are not.
 
 Sizes are bytes, or have a unit: `8388608`, `8MiB`, `8MB`. Durations are milliseconds, or have a unit: `250`, `250ms`,
-`30s`, `10min`. Options of topics and the broker options that clients can change while the cluster runs are in
-`docs/topic-configuration.md` and `docs/broker-configuration.md`.
+`30s`, `10min`.
+
+Beside the options below, Kafka's own broker options (`num.partitions`, `auto.create.topics.enable`, …) can be set in
+the same places under Kafka's names. Many of them, and the options of topics, can also be changed while the cluster
+runs, as in Kafka: `penstock configs`, `kafka-configs.sh`.
 ";
 
 fn section(definition: &Definition) -> String {

@@ -17,6 +17,11 @@ pub trait OptionValue: Sized {
     /// Writes the value so that [`OptionValue::parse`] reads the same.
     fn show(&self) -> String;
 
+    /// Writes the value without a unit, as Kafka writes it: bytes, milliseconds.
+    fn plain(&self) -> String {
+        self.show()
+    }
+
     /// Where the value stands among others, for range checks; `None` for types without an order.
     fn rank(&self) -> Option<f64> {
         None
@@ -83,6 +88,10 @@ impl OptionValue for ByteSize {
         self.to_string()
     }
 
+    fn plain(&self) -> String {
+        self.0.to_string()
+    }
+
     fn rank(&self) -> Option<f64> {
         Some(self.0 as f64)
     }
@@ -123,6 +132,10 @@ impl OptionValue for Duration {
             .iter()
             .find(|(_, unit)| nanos.is_multiple_of(*unit))
             .map_or_else(|| format!("{}us", nanos / 1_000), |(name, unit)| format!("{}{name}", nanos / unit))
+    }
+
+    fn plain(&self) -> String {
+        self.as_millis().to_string()
     }
 
     fn rank(&self) -> Option<f64> {
@@ -239,6 +252,9 @@ impl<T: OptionValue> OptionValue for Option<T> {
     }
     fn show(&self) -> String {
         self.as_ref().map(T::show).unwrap_or_default()
+    }
+    fn plain(&self) -> String {
+        self.as_ref().map(T::plain).unwrap_or_default()
     }
     fn rank(&self) -> Option<f64> {
         self.as_ref().and_then(T::rank)

@@ -107,3 +107,30 @@ fn assignments_split_at_the_first_equals_sign() {
     assert_eq!(split_assignment("zone=a=b"), Ok(("zone".into(), "a=b".into())));
     assert!(matches!(split_assignment("zone"), Err(LoadError::NoValue { .. })));
 }
+
+#[test]
+fn kafkas_broker_options_are_set_by_their_names() {
+    let mut inputs = file("num.partitions = 4\n'auto.create.topics.enable' = false");
+    inputs.environment = vec![variable("PENSTOCK_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")];
+    let loaded = load(&inputs).expect("all valid");
+    let layer = loaded.config.broker_layer();
+    for (name, value) in [
+        ("num.partitions", "4"),
+        ("auto.create.topics.enable", "false"),
+        ("group.initial.rebalance.delay.ms", "0"),
+    ] {
+        assert_eq!(layer.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert_eq!(loaded.effective().len(), 3);
+    for (text, expected) in [
+        ("num.partitions = 0", "Invalid value 0 for configuration num.partitions"),
+        ("listeners = 'PLAINTEXT://:9092'", "listeners (file penstock.toml) is listen here"),
+        (
+            "num.partition = 1",
+            "unknown option num.partition (file penstock.toml); did you mean num.partitions?",
+        ),
+    ] {
+        let message = load(&file(text)).expect_err(text).to_string();
+        assert!(message.starts_with(expected), "{message}");
+    }
+}
