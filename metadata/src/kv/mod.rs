@@ -6,7 +6,7 @@
 //! - **Transactions** are optimistic and serializable: a commit succeeds only if nothing in its read conflict
 //!   ranges was written (by a write conflict range) after its read version. Serializable reads add what they read
 //!   to the read conflict ranges; snapshot reads don't. Each mutation adds its key or range to the write conflict
-//!   ranges unless it says [`WriteConflict::No`].
+//!   ranges unless it says [`WriteConflict::No`]; a stamped key enters them in any case.
 //! - **No read-your-writes**: every read of a transaction sees the database at its read version and none of the
 //!   transaction's own mutations.
 //! - **Mutations** of one transaction apply in the order in which they were made, at the commit's version.
@@ -14,7 +14,9 @@
 //!   version into keys and values, one stamp a value. Two commits may share a version; no two share a stamp. A key
 //!   or value that holds a stamp can't be read before its commit.
 //! - **Limits** ([`limits`]): a transaction's keys, values and conflict ranges together, a key, a value, the age of
-//!   a read version. What FoundationDB refuses, every store refuses.
+//!   a read version. Keys begin below 0xFF, ranges end there at most. What FoundationDB refuses, every store
+//!   refuses, at the latest at the commit; an operation that was refused (too large, a key outside, an inverted
+//!   range) fails the commit whatever else the transaction does.
 //! - **Outcomes**: a commit error says whether it did not happen or may have happened ([`StoreError::outcome`]).
 //!   A commit dropped (cancelled) before it returned may have happened.
 //! - **Durability**: a commit that returned is on stable storage (of a volatile store: as long as it lives), and
@@ -201,7 +203,8 @@ pub struct Page {
 /// What a commit answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
-    /// The version at which the mutations became visible. Of a transaction without mutations: its read version.
+    /// The version at which the mutations became visible. Of a transaction without mutations and write conflict
+    /// ranges: its read version.
     pub version: StoreVersion,
     /// The stamp that was put into keys and values; `None` for a transaction without mutations.
     pub stamp: Option<Versionstamp>,
@@ -292,7 +295,9 @@ pub trait Transaction: Send + Debug {
     /// Sets a key.
     fn set(&mut self, key: &[u8], value: &[u8], conflict: WriteConflict);
 
-    /// Sets the key `prefix + stamp + suffix`.
+    /// Sets the key `prefix + stamp + suffix`. The key always enters the write conflict ranges, [`WriteConflict::No`]
+    /// or not: FoundationDB's proxies put it there. So a serializable read of a range fails if a stamped key is
+    /// committed into it; read at [`Isolation::Snapshot`] where that must not be.
     fn set_stamped_key(&mut self, prefix: &[u8], suffix: &[u8], value: &[u8], conflict: WriteConflict);
 
     /// Sets `key` to `value` with the 10 bytes from `stamp_at` replaced by the stamp.
