@@ -13,6 +13,7 @@ pub mod agent;
 pub mod broker;
 mod config;
 pub mod definition;
+pub mod group;
 pub mod load;
 mod nearest;
 pub mod options;
@@ -26,6 +27,7 @@ pub use agent::{
     NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadChecksum, UploadOptions,
 };
 pub use config::{AgentConfig, Conflict};
+pub use group::GroupOptions;
 pub use load::{Inputs, LoadError, Loaded, Source, load};
 pub use options::{Component, Definition};
 pub use value::{ByteSize, OptionValue, Secret};
