@@ -84,7 +84,11 @@ fn check_validate(bytes: &Bytes, rules: &ValidationRules) {
     // A producer that claims LogAppendTime leaves a max timestamp that is not its records' (as in Kafka).
     let claimed = BatchHeader::parse(bytes).map(|header| header.attributes.timestamp_type());
     if claimed == Ok(TimestampType::CreateTime) {
-        assert_eq!(validate(&batch.bytes, rules).as_ref(), Ok(&batch), "what was taken is taken again, as it is");
+        assert_eq!(
+            validate(&batch.bytes, rules).as_ref(),
+            Ok(&batch),
+            "what was taken is taken again, as it is"
+        );
     }
     if batch.header.codec() == Ok(Codec::None) {
         let count = records(&batch.bytes).map(|records| records.filter(Result::is_ok).count());

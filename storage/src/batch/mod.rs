@@ -11,6 +11,7 @@
 mod builder;
 mod check;
 mod codec;
+mod control;
 mod error;
 mod header;
 mod records;
@@ -20,6 +21,7 @@ mod validate;
 
 pub use builder::{BatchBuilder, NewHeader, seal_raw};
 pub use codec::decompressed_limit;
+pub use control::{CONTROL_BATCH_BYTES, Marker, control_batch};
 pub use error::{
     BatchError, Corruption, InvalidBatch, MAX_RECORD_ERRORS, RecordError, RecordErrorReason, RecordErrors,
     Refusal,
