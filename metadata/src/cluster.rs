@@ -70,7 +70,7 @@ pub async fn open_or_create(
         created_ms: clock.now_ms(),
     };
     // Running it again is harmless: it reads the identity serializably, and finds it if an earlier run made it.
-    let opened = transact(&**store, POLICY, OnUnknown::RunAgain, async |transaction| {
+    let opened = transact!(&**store, POLICY, OnUnknown::RunAgain, async |transaction| {
         open(transaction, keyspace, &fresh).await
     });
     match opened.await {

@@ -109,58 +109,122 @@ impl<E> TransactError<E> {
     }
 }
 
-/// Runs `body` and commits what it did, as often as `policy` allows. The body gets a new transaction each time and
-/// must not carry anything from one run into the next.
+/// Runs a body and commits what it did, as often as the policy allows: `transact!(store, policy, on_unknown,
+/// async |transaction| { ... })` is a future of `Result<(T, Committed), TransactError<E>>`, for a body of
+/// `Result<T, Abort<E>>`. The body gets a new transaction each time and must not carry anything from one run into the
+/// next. (A macro, since the future of a function that takes such a closure can't be shown to be `Send`.)
 ///
 /// Cancellation: dropping the future may leave a commit whose outcome is unknown.
-pub async fn transact<T, E>(
-    store: &dyn Store,
+#[macro_export]
+macro_rules! transact {
+    ($store:expr, $policy:expr, $on_unknown:expr, async |$transaction:ident| $body:expr) => {
+        async {
+            let mut runs = $crate::transact::Runs::new($policy, $on_unknown);
+            loop {
+                let mut transaction = runs.begin($store);
+                let body = async {
+                    let $transaction: &mut dyn $crate::kv::Transaction = &mut *transaction;
+                    $body
+                };
+                let done = match runs.within(body).await {
+                    Ok(value) => runs.commit(transaction).await.map(|committed| (value, committed)),
+                    Err(abort) => Err(abort),
+                };
+                if let Some(result) = runs.settle(done).await {
+                    break result;
+                }
+            }
+        }
+    };
+}
+pub use crate::transact;
+
+/// The runs of one [`transact!`].
+#[derive(Debug)]
+pub struct Runs {
     policy: Policy,
     on_unknown: OnUnknown,
-    mut body: impl AsyncFnMut(&mut dyn Transaction) -> Result<T, Abort<E>>,
-) -> Result<(T, Committed), TransactError<E>> {
-    let until = Instant::now() + policy.deadline;
-    let mut pauses = Pauses { next: policy.first_pause, longest: policy.longest_pause, conflicts: 0 };
-    let mut attempts = 0;
-    let mut outcome = Outcome::DidNotHappen;
-    loop {
-        attempts += 1;
-        let run = tokio::time::timeout_at(until, run_once(store, policy.priority, &mut body)).await;
-        let error = match run {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(Abort::Refused(refusal))) => return Err(TransactError::Refused(refusal)),
-            Ok(Err(Abort::Store(error))) => error,
-            // The run was dropped, maybe inside its commit.
-            Err(_) => {
-                let error = StoreError::Unavailable { reason: "no answer within the deadline".to_owned() };
-                return Err(TransactError::Store { error, attempts, outcome: Outcome::MayHaveHappened });
-            }
+    until: Instant,
+    pauses: Pauses,
+    attempts: u32,
+    outcome: Outcome,
+    elapsed: bool,
+}
+
+impl Runs {
+    /// None yet.
+    pub fn new(policy: Policy, on_unknown: OnUnknown) -> Self {
+        Self {
+            policy,
+            on_unknown,
+            until: Instant::now() + policy.deadline,
+            pauses: Pauses { next: policy.first_pause, longest: policy.longest_pause, conflicts: 0 },
+            attempts: 0,
+            outcome: Outcome::DidNotHappen,
+            elapsed: false,
+        }
+    }
+
+    /// Begins a run.
+    pub fn begin(&mut self, store: &dyn Store) -> Box<dyn Transaction> {
+        self.attempts += 1;
+        store.begin(self.policy.priority)
+    }
+
+    /// Waits for `run` as long as there is time.
+    pub async fn within<T, E>(
+        &mut self,
+        run: impl Future<Output = Result<T, Abort<E>>>,
+    ) -> Result<T, Abort<E>> {
+        if let Ok(done) = tokio::time::timeout_at(self.until, run).await {
+            return done;
+        }
+        self.elapsed = true;
+        Err(Abort::Store(StoreError::Unavailable { reason: "no answer within the deadline".to_owned() }))
+    }
+
+    /// Commits, as long as there is time.
+    pub async fn commit<E>(&mut self, transaction: Box<dyn Transaction>) -> Result<Committed, Abort<E>> {
+        let done = self.within(async { transaction.commit().await.map_err(Abort::Store) }).await;
+        if self.elapsed {
+            // The commit was dropped under way.
+            self.outcome = Outcome::MayHaveHappened;
+        }
+        done
+    }
+
+    /// What a run comes to: a result, or (after a pause) another run.
+    pub async fn settle<T, E>(
+        &mut self,
+        done: Result<(T, Committed), Abort<E>>,
+    ) -> Option<Result<(T, Committed), TransactError<E>>> {
+        let error = match done {
+            Ok(done) => return Some(Ok(done)),
+            Err(Abort::Refused(refusal)) => return Some(Err(TransactError::Refused(refusal))),
+            Err(Abort::Store(error)) => error,
         };
         if error.outcome() == Outcome::MayHaveHappened {
-            outcome = Outcome::MayHaveHappened;
+            self.outcome = Outcome::MayHaveHappened;
         }
-        let settled = error.outcome() == Outcome::DidNotHappen || on_unknown == OnUnknown::RunAgain;
-        let wait = pauses.after(&error);
-        if !error.is_retryable() || !settled || attempts >= policy.attempts || Instant::now() + wait >= until {
-            return Err(TransactError::Store { error, attempts, outcome });
+        let settled = error.outcome() == Outcome::DidNotHappen || self.on_unknown == OnUnknown::RunAgain;
+        let wait = self.pauses.after(&error);
+        let over = self.elapsed
+            || !error.is_retryable()
+            || !settled
+            || self.attempts >= self.policy.attempts
+            || Instant::now() + wait >= self.until;
+        if over {
+            let (attempts, outcome) = (self.attempts, self.outcome);
+            return Some(Err(TransactError::Store { error, attempts, outcome }));
         }
         if !wait.is_zero() {
             pause(wait).await;
         }
+        None
     }
 }
 
-async fn run_once<T, E>(
-    store: &dyn Store,
-    priority: Priority,
-    body: &mut impl AsyncFnMut(&mut dyn Transaction) -> Result<T, Abort<E>>,
-) -> Result<(T, Committed), Abort<E>> {
-    let mut transaction = store.begin(priority);
-    let value = body(&mut *transaction).await?;
-    let committed = transaction.commit().await?;
-    Ok((value, committed))
-}
-
+#[derive(Debug)]
 struct Pauses {
     next: Duration,
     longest: Duration,

@@ -89,7 +89,7 @@ impl Groups {
         commits: &[OffsetCommit],
     ) -> Result<Vec<Result<(), CommitRefusal>>, GroupError> {
         let row_key = group_key(&self.keyspace, group);
-        let done = transact(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
+        let done = transact!(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
             let row = txn.get(&row_key, Isolation::Serializable).await?;
             let row = check_epoch(row.as_deref(), epoch)?;
             let topics = commits.iter().map(|commit| commit.value.topic_id).collect();
@@ -126,7 +126,7 @@ impl Groups {
         let row_key = group_key(&self.keyspace, group);
         let mut range = group_offsets(&self.keyspace, group);
         loop {
-            let page = transact(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
+            let page = transact!(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
                 let row = txn.get(&row_key, Isolation::Serializable).await?;
                 check_epoch(row.as_deref(), epoch)?;
                 let page = read_offset_page(txn, range.clone(), Isolation::Serializable).await?;
@@ -168,7 +168,7 @@ impl Groups {
             .iter()
             .map(|(topic, partition)| offset_key(&self.keyspace, group, topic, *partition))
             .collect();
-        let read = transact(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
+        let read = transact!(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
             let mut offsets = StoredOffsets::new();
             for (keys, partitions) in keys.chunks(READ_KEYS).zip(partitions.chunks(READ_KEYS)) {
                 let values = txn.get_many(keys, Isolation::Snapshot).await?;
@@ -188,7 +188,7 @@ impl Groups {
 
     /// All offsets of a group, at one version not older than the call, but those of topics that were deleted.
     pub async fn fetch_all_offsets(&self, group: &str) -> Result<StoredOffsets, GroupError> {
-        let read = transact(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
+        let read = transact!(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
             let mut offsets = StoredOffsets::new();
             let mut range = group_offsets(&self.keyspace, group);
             loop {

@@ -28,7 +28,7 @@ impl Groups {
     /// A group as it stands in the store; `None` if there is none.
     pub async fn read(&self, group: &str) -> Result<Option<StoredGroup>, GroupError> {
         let key = group_key(&self.keyspace, group);
-        let read = transact(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
+        let read = transact!(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
             let Some(value) = txn.get(&key, Isolation::Snapshot).await? else { return Ok(None) };
             let header = GroupRow::decode(&value)?.header;
             let members = read_members(txn, &self.keyspace, group).await?;
@@ -45,7 +45,7 @@ impl Groups {
             range.start = group_key(&self.keyspace, after);
             range.start.push(0);
         }
-        let read = transact(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
+        let read = transact!(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
             let page = txn.range(range.clone(), RangeOptions::page(limit, Isolation::Snapshot)).await?;
             let mut groups = Vec::with_capacity(page.rows.len());
             for row in &page.rows {

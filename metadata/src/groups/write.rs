@@ -32,7 +32,7 @@ impl Groups {
     pub async fn claim(&self, group: &str) -> Result<(Fence, Option<StoredGroup>), GroupError> {
         let key = group_key(&self.keyspace, group);
         // A claim that may have happened is simply followed by another.
-        let claimed = transact(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
+        let claimed = transact!(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
             let version = txn.read_version().await?;
             let Some(value) = txn.get(&key, Isolation::Serializable).await? else {
                 return Ok((Fence::Absent, None));
@@ -57,7 +57,7 @@ impl Groups {
         let key = group_key(&self.keyspace, group);
         // Epochs under which an earlier run may have created the group.
         let mut tried = Vec::new();
-        let written = transact(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
+        let written = transact!(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
             let version = txn.read_version().await?;
             let value = txn.get(&key, Isolation::Serializable).await?;
             let next = match (fence, &value) {
@@ -101,7 +101,7 @@ impl Groups {
     pub async fn delete(&self, group: &str, fence: Fence) -> Result<(), GroupError> {
         let Fence::Held { epoch, revision: _ } = fence else { return Ok(()) };
         let key = group_key(&self.keyspace, group);
-        let deleted = transact(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
+        let deleted = transact!(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
             let value = txn.get(&key, Isolation::Serializable).await?;
             if value.is_none() {
                 // An earlier run of this happened, or somebody else deleted it: it is gone.

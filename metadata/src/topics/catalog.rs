@@ -219,7 +219,7 @@ impl TopicCatalog {
     }
 
     async fn step(&self, known: MetadataVersion) -> Result<Step, StoreError> {
-        let step = transact(&*self.store, POLICY, OnUnknown::RunAgain, async |transaction| {
+        let step = transact!(&*self.store, POLICY, OnUnknown::RunAgain, async |transaction| {
             self.delta(transaction, known).await.map_err(Abort::Store)
         });
         reading(step.await)
@@ -227,7 +227,7 @@ impl TopicCatalog {
 
     async fn page_of(&self, range: &KeyRange) -> Result<Page, StoreError> {
         let options = RangeOptions::page(ROWS_AT_ONCE, Isolation::Snapshot);
-        let page = transact(&*self.store, POLICY, OnUnknown::RunAgain, async |transaction| {
+        let page = transact!(&*self.store, POLICY, OnUnknown::RunAgain, async |transaction| {
             transaction.range(range.clone(), options).await.map_err(Abort::Store)
         });
         reading(page.await)
@@ -271,7 +271,7 @@ impl TopicCatalog {
     /// versions, so that no transaction gets too old; what changed meanwhile is then applied as changes are, which
     /// makes it one version's state.
     async fn load(&self) -> Result<Option<State>, StoreError> {
-        let start = transact(&*self.store, POLICY, OnUnknown::RunAgain, async |transaction| {
+        let start = transact!(&*self.store, POLICY, OnUnknown::RunAgain, async |transaction| {
             let key = metadata_version_key(&self.keyspace);
             let version = transaction.get(&key, Isolation::Snapshot).await?;
             let dynamic = self.read_dynamic(transaction).await?;
