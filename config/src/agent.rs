@@ -153,12 +153,14 @@ options! {
         "cache.bytes" => bytes: ByteSize = "256MiB", in "1MiB" to "1TiB";
         /// Memory of its own for consumers that lag, so that they can't evict what the others read.
         "cache.lagging.bytes" => lagging_bytes: ByteSize = "64MiB", in "1MiB" to "1TiB";
-        /// The unit of reads from the object store. Larger ones cost fewer GETs and more memory.
-        "cache.block.bytes" => block: ByteSize = "1MiB", in "64KiB" to "64MiB";
-        /// How far ahead of a lagging consumer objects are read.
+        /// The unit in which objects are cached and read. Larger ones cost fewer GETs and more memory.
+        "cache.block.bytes" => block: ByteSize = "1MiB", in "64KiB" to "16MiB";
+        /// How far ahead of a lagging consumer objects are read; 0: not at all. With one read more it has to fit into
+        /// `cache.lagging.bytes`.
         "cache.readahead.bytes" => readahead: ByteSize = "8MiB", in "0" to "1GiB";
-        /// GETs from the object store at the same time.
-        "cache.load.concurrency" => load_concurrency: u32 = "32", in "1" to "4096", unit "GET";
+        /// Bytes that are being read from the object store for consumers near the end, and as many again for those that
+        /// lag. Past it further reads wait.
+        "cache.loading.bytes" => loading: ByteSize = "32MiB", in "16MiB" to "64GiB";
     }
 }
 

@@ -1,0 +1,191 @@
+//! Every metric of the agent: name, unit, labels, description. The reference page is generated from here.
+//!
+//! Names follow Prometheus: the unit last, counters get `_total` behind it. Those of the process are the standard
+//! ones.
+
+use std::fmt::Write as _;
+
+/// What a metric does over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, from 0 at the process's start.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricDefinition {
+    /// The name, of a counter without `_total`.
+    pub name: &'static str,
+    /// What it does over time.
+    pub kind: Kind,
+    /// What it counts or measures in.
+    pub unit: &'static str,
+    /// The labels' names.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub help: &'static str,
+}
+
+impl MetricDefinition {
+    /// The name as it is scraped.
+    pub fn exposed_name(&self) -> String {
+        match self.kind {
+            Kind::Counter => format!("{}_total", self.name),
+            Kind::Gauge | Kind::Histogram => self.name.to_owned(),
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])+ $constant:ident: $kind:ident $name:literal in $unit:literal by [$($label:literal),*];)+) => {
+        $($(#[doc = $doc])+
+        pub const $constant: &MetricDefinition = &MetricDefinition {
+            name: $name,
+            kind: Kind::$kind,
+            unit: $unit,
+            labels: &[$($label),*],
+            help: concat!($($doc),+).trim_ascii(),
+        };)+
+
+        /// All of them, in the order of the page.
+        pub const ALL: &[&MetricDefinition] = &[$($constant),+];
+    };
+}
+
+metrics! {
+    /// CPU time of the process, user and system together.
+    PROCESS_CPU: Counter "process_cpu_seconds" in "seconds" by [];
+    /// Memory of the process that is in RAM.
+    PROCESS_RESIDENT_MEMORY: Gauge "process_resident_memory_bytes" in "bytes" by [];
+    /// The most memory that the process ever had in RAM.
+    PROCESS_RESIDENT_MEMORY_PEAK: Gauge "process_resident_memory_peak_bytes" in "bytes" by [];
+    /// Open file descriptors.
+    PROCESS_OPEN_FILES: Gauge "process_open_fds" in "descriptors" by [];
+    /// The most file descriptors that the process may have open.
+    PROCESS_MAX_FILES: Gauge "process_max_fds" in "descriptors" by [];
+    /// When the agent started, since 1970.
+    PROCESS_START: Gauge "process_start_time_seconds" in "seconds" by [];
+    /// 1, with the version of the agent as a label.
+    BUILD: Gauge "penstock_build" in "1" by ["version"];
+    /// 1 while the agent is ready, 0 while it starts or drains.
+    READY: Gauge "penstock_ready" in "1" by [];
+
+    /// Open connections of Kafka clients.
+    SERVER_CONNECTIONS: Gauge "penstock_connections" in "connections" by [];
+    /// Connections accepted, those included that were closed at once.
+    SERVER_ACCEPTED: Counter "penstock_connections_accepted" in "connections" by [];
+    /// Failures to accept a connection.
+    SERVER_ACCEPT_ERRORS: Counter "penstock_connections_accept_errors" in "failures" by [];
+    /// Connections closed, by the reason.
+    SERVER_CLOSED: Counter "penstock_connections_closed" in "connections" by ["reason"];
+    /// Bytes received from Kafka clients.
+    SERVER_RECEIVED: Counter "penstock_received_bytes" in "bytes" by [];
+    /// Bytes sent to Kafka clients.
+    SERVER_SENT: Counter "penstock_sent_bytes" in "bytes" by [];
+    /// Requests received, by Kafka's name of the API.
+    REQUESTS: Counter "penstock_requests" in "requests" by ["api"];
+    /// From a request's receipt to the moment its answer was ready to be sent.
+    REQUEST_LATENCY: Histogram "penstock_request_latency_seconds" in "seconds" by ["api"];
+    /// Topics that this agent knows.
+    TOPICS: Gauge "penstock_topics" in "topics" by [];
+    /// Partitions of all topics that this agent knows.
+    PARTITIONS: Gauge "penstock_partitions" in "partitions" by [];
+
+    /// Record batches that producers sent, by what became of them: appended, in the log already, or refused.
+    BATCHES: Counter "penstock_produced_batches" in "batches" by ["outcome"];
+    /// Records appended.
+    RECORDS_APPENDED: Counter "penstock_appended_records" in "records" by [];
+    /// Data objects whose upload began.
+    FLUSHES: Counter "penstock_flushes" in "objects" by [];
+    /// Bytes of record batches in those objects.
+    FLUSHED: Counter "penstock_flushed_bytes" in "bytes" by [];
+    /// Data objects that failed for good; their producers got a retriable error.
+    FLUSHES_FAILED: Counter "penstock_flushes_failed" in "objects" by [];
+    /// Data objects that are being uploaded or wait for their commit.
+    OBJECTS_IN_FLIGHT: Gauge "penstock_objects_in_flight" in "objects" by [];
+    /// Produce requests that are not yet answered, as they count against produce.memory.bytes.
+    PRODUCE_MEMORY: Gauge "penstock_produce_memory_bytes" in "bytes" by [];
+    /// Transactions of the metadata store that appended objects to the log.
+    COMMITS: Counter "penstock_commits" in "transactions" by [];
+    /// Attempts at such a transaction that were repeated.
+    COMMIT_RETRIES: Counter "penstock_commit_retries" in "attempts" by [];
+    /// Attempts at such a transaction that may or may not have happened, until that was found out.
+    COMMIT_UNKNOWNS: Counter "penstock_commit_unknowns" in "attempts" by [];
+
+    /// Fetches answered.
+    FETCHES: Counter "penstock_fetches" in "requests" by [];
+    /// Bytes of record batches in those answers.
+    FETCHED: Counter "penstock_fetched_bytes" in "bytes" by [];
+    /// Fetches that waited for records.
+    FETCH_WAITS: Counter "penstock_fetch_waits" in "requests" by [];
+    /// Wake-ups of waiting fetches.
+    FETCH_WAKES: Counter "penstock_fetch_wakes" in "wake-ups" by [];
+    /// Answers that were looked up anew because an object had gone meanwhile.
+    FETCH_RELOOKS: Counter "penstock_fetch_relooks" in "requests" by [];
+    /// Blocks and written objects that reads asked the cache for, by whether they were there.
+    CACHE_LOOKUPS: Counter "penstock_cache_lookups" in "entries" by ["result"];
+    /// Bytes that reads asked the cache for.
+    CACHE_SERVED: Counter "penstock_cache_served_bytes" in "bytes" by [];
+    /// Bytes that the cache loaded from the object store.
+    CACHE_LOADED: Counter "penstock_cache_loaded_bytes" in "bytes" by [];
+    /// Requests of the cache to the object store.
+    CACHE_LOADS: Counter "penstock_cache_loads" in "requests" by [];
+    /// Those among them that were made ahead of a lagging consumer.
+    CACHE_READAHEAD: Counter "penstock_cache_readahead_loads" in "requests" by [];
+    /// Loads that failed or took too long.
+    CACHE_LOAD_FAILURES: Counter "penstock_cache_load_failures" in "requests" by [];
+    /// Entries displaced by others.
+    CACHE_EVICTIONS: Counter "penstock_cache_evictions" in "entries" by [];
+    /// Memory of the cache, with entries that are evicted and still being sent.
+    CACHE_HELD: Gauge "penstock_cache_held_bytes" in "bytes" by [];
+
+    /// Requests sent to the object store, with retries and hedges: what the store bills.
+    OBJECT_STORE_REQUESTS: Counter "penstock_object_store_requests" in "requests" by ["operation"];
+    /// Operations on the object store that succeeded, each counted once however many requests it took.
+    OBJECT_STORE_OPERATIONS: Counter "penstock_object_store_operations" in "operations" by ["operation"];
+    /// Bytes of uploads and reads that succeeded.
+    OBJECT_STORE_BYTES: Counter "penstock_object_store_bytes" in "bytes" by ["operation"];
+    /// Requests to the object store that failed, by the kind of failure.
+    OBJECT_STORE_ERRORS: Counter "penstock_object_store_errors" in "requests" by ["class"];
+    /// Requests to the object store that were sent again after a failure.
+    OBJECT_STORE_RETRIES: Counter "penstock_object_store_retries" in "requests" by [];
+    /// Second copies of slow uploads.
+    OBJECT_STORE_HEDGES: Counter "penstock_object_store_hedges" in "requests" by [];
+    /// Uploads whose second copy was answered first.
+    OBJECT_STORE_HEDGE_WINS: Counter "penstock_object_store_hedge_wins" in "uploads" by [];
+    /// Time of uploads and reads, retries included.
+    OBJECT_STORE_LATENCY: Histogram "penstock_object_store_latency_seconds" in "seconds" by ["operation"];
+}
+
+/// The reference page, as it stands in `docs/metrics.md`.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         <!-- Generated from agent/src/metrics/definitions.rs by `make docs`; a test fails when it is out of date. \
+         -->\n\n\
+         Served at `/metrics` of the agent's `http` address in OpenMetrics' text format.\n\n\
+         | Name | Type | Unit | Labels | Meaning |\n|---|---|---|---|---|\n",
+    );
+    for definition in ALL {
+        let kind = match definition.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels: Vec<String> = definition.labels.iter().map(|label| format!("`{label}`")).collect();
+        let _ = writeln!(
+            page,
+            "| `{}` | {kind} | {} | {} | {} |",
+            definition.exposed_name(),
+            definition.unit,
+            labels.join(", "),
+            definition.help,
+        );
+    }
+    page
+}

@@ -1,0 +1,182 @@
+//! Where the components' counters become metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use penstock_metadata::topics::TopicCatalog;
+use penstock_storage::bucket::{Bucket, BucketStats, LATENCY_BOUNDS_MICROSECONDS, LatencySnapshot};
+use penstock_storage::cache::{Cache, CacheStatsSnapshot};
+
+use super::definitions as metric;
+use super::{HistogramReading, Metrics, Reading};
+use crate::fetch::{Fetch, FetchStats};
+use crate::http::Readiness;
+use crate::produce::{Produce, ProduceStats};
+use crate::server::{self, ApiSnapshot, ServerSnapshot, ServerStats};
+
+/// Adds what the agent says of itself.
+pub fn register_agent(metrics: &mut Metrics, readiness: Arc<Readiness>) {
+    metrics.gather(metric::BUILD, || Reading::Labelled(vec![(vec![env!("CARGO_PKG_VERSION").into()], 1.0)]));
+    metrics.value(metric::READY, move || f64::from(u8::from(readiness.is_ready())));
+}
+
+/// Adds the object store's metrics.
+pub fn register_bucket(metrics: &mut Metrics, bucket: &Arc<Bucket>) {
+    let by_operation =
+        |metrics: &mut Metrics, definition, read: fn(&BucketStats) -> Vec<(&'static str, u64)>| {
+            let bucket = Arc::clone(bucket);
+            metrics.gather(definition, move || labelled(read(bucket.stats())));
+        };
+    by_operation(metrics, metric::OBJECT_STORE_REQUESTS, |stats| {
+        let now = stats.snapshot();
+        vec![("put", now.put_requests), ("get", now.get_requests), ("list", now.lists)]
+    });
+    by_operation(metrics, metric::OBJECT_STORE_OPERATIONS, |stats| {
+        let now = stats.snapshot();
+        vec![("put", now.puts), ("get", now.gets), ("delete", now.deletes)]
+    });
+    by_operation(metrics, metric::OBJECT_STORE_BYTES, |stats| {
+        let now = stats.snapshot();
+        vec![("put", now.put_bytes), ("get", now.get_bytes)]
+    });
+    let of_errors = Arc::clone(bucket);
+    metrics.gather(metric::OBJECT_STORE_ERRORS, move || {
+        let errors = of_errors.stats().snapshot().errors;
+        Reading::Labelled(
+            errors.into_iter().map(|(class, count)| (vec![class.to_string()], count as f64)).collect(),
+        )
+    });
+    for (definition, read) in [
+        (metric::OBJECT_STORE_RETRIES, (|stats| stats.snapshot().retries) as fn(&BucketStats) -> u64),
+        (metric::OBJECT_STORE_HEDGES, |stats| stats.snapshot().hedges),
+        (metric::OBJECT_STORE_HEDGE_WINS, |stats| stats.snapshot().hedge_wins),
+    ] {
+        let bucket = Arc::clone(bucket);
+        metrics.value(definition, move || read(bucket.stats()) as f64);
+    }
+    let of_latency = Arc::clone(bucket);
+    metrics.gather(metric::OBJECT_STORE_LATENCY, move || {
+        let now = of_latency.stats().snapshot();
+        Reading::Histograms(vec![
+            (vec!["put".into()], latency(&now.put_latency)),
+            (vec!["get".into()], latency(&now.get_latency)),
+        ])
+    });
+}
+
+fn labelled(values: Vec<(&'static str, u64)>) -> Reading {
+    Reading::Labelled(
+        values.into_iter().map(|(label, value)| (vec![label.to_owned()], value as f64)).collect(),
+    )
+}
+
+fn latency(snapshot: &LatencySnapshot) -> HistogramReading {
+    let bounds = LATENCY_BOUNDS_MICROSECONDS.iter().map(|bound| *bound as f64 / 1e6).chain([f64::MAX]);
+    HistogramReading {
+        sum: snapshot.sum_microseconds as f64 / 1e6,
+        buckets: bounds.zip(snapshot.counts.iter().copied()).collect(),
+    }
+}
+
+/// Adds the Kafka listener's metrics.
+pub fn register_server(metrics: &mut Metrics, stats: &Arc<ServerStats>) {
+    let read = |metrics: &mut Metrics, definition, read: fn(&ServerSnapshot) -> u64| {
+        let stats = Arc::clone(stats);
+        metrics.value(definition, move || read(&stats.snapshot()) as f64);
+    };
+    read(metrics, metric::SERVER_CONNECTIONS, |now| now.connections);
+    read(metrics, metric::SERVER_ACCEPTED, |now| now.accepted);
+    read(metrics, metric::SERVER_ACCEPT_ERRORS, |now| now.accept_errors);
+    read(metrics, metric::SERVER_RECEIVED, |now| now.received_bytes);
+    read(metrics, metric::SERVER_SENT, |now| now.sent_bytes);
+    let of_closed = Arc::clone(stats);
+    metrics.gather(metric::SERVER_CLOSED, move || labelled(of_closed.snapshot().closed));
+    let of_requests = Arc::clone(stats);
+    metrics.gather(metric::REQUESTS, move || {
+        labelled(of_requests.snapshot().apis.into_iter().map(|api| (api.api, api.requests)).collect())
+    });
+    let of_latency = Arc::clone(stats);
+    metrics.gather(metric::REQUEST_LATENCY, move || {
+        let used = of_latency.snapshot().apis.into_iter().filter(|api| api.requests > 0);
+        Reading::Histograms(used.map(|api| (vec![api.api.to_owned()], api_latency(&api))).collect())
+    });
+}
+
+fn api_latency(api: &ApiSnapshot) -> HistogramReading {
+    let bounds =
+        server::LATENCY_BOUNDS_MICROSECONDS.iter().map(|bound| *bound as f64 / 1e6).chain([f64::MAX]);
+    HistogramReading {
+        sum: api.latency_sum_microseconds as f64 / 1e6,
+        buckets: bounds.zip(api.latency.iter().copied()).collect(),
+    }
+}
+
+/// Adds how many topics there are.
+pub fn register_topics(metrics: &mut Metrics, topics: &Arc<TopicCatalog>) {
+    let of_topics = Arc::clone(topics);
+    metrics.value(metric::TOPICS, move || of_topics.counts().0 as f64);
+    let of_partitions = Arc::clone(topics);
+    metrics.value(metric::PARTITIONS, move || of_partitions.counts().1 as f64);
+}
+
+/// Adds the write path's metrics.
+pub fn register_produce(metrics: &mut Metrics, produce: &Arc<Produce>) {
+    let count = |metrics: &mut Metrics, definition, pick: fn(&ProduceStats) -> &AtomicU64| {
+        let produce = Arc::clone(produce);
+        metrics.value(definition, move || pick(produce.stats()).load(Ordering::Relaxed) as f64);
+    };
+    count(metrics, metric::FLUSHES, |stats| &stats.flushes);
+    count(metrics, metric::FLUSHED, |stats| &stats.flushed_bytes);
+    count(metrics, metric::FLUSHES_FAILED, |stats| &stats.failed_objects);
+    count(metrics, metric::RECORDS_APPENDED, |stats| &stats.appended_records);
+    count(metrics, metric::COMMITS, |stats| &stats.commits);
+    count(metrics, metric::COMMIT_RETRIES, |stats| &stats.commit_retries);
+    count(metrics, metric::COMMIT_UNKNOWNS, |stats| &stats.commit_unknowns);
+    let of_batches = Arc::clone(produce);
+    metrics.gather(metric::BATCHES, move || {
+        let stats = of_batches.stats();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        labelled(vec![
+            ("appended", read(&stats.appended_batches)),
+            ("duplicate", read(&stats.duplicate_batches)),
+            ("failed", read(&stats.failed_batches)),
+        ])
+    });
+    let of_memory = Arc::clone(produce);
+    metrics.value(metric::PRODUCE_MEMORY, move || of_memory.memory_used_bytes() as f64);
+    let of_flight = Arc::clone(produce);
+    metrics.value(metric::OBJECTS_IN_FLIGHT, move || of_flight.objects_in_flight() as f64);
+}
+
+/// Adds the read path's metrics.
+pub fn register_fetch(metrics: &mut Metrics, fetch: &Arc<Fetch>) {
+    let count = |metrics: &mut Metrics, definition, pick: fn(&FetchStats) -> &AtomicU64| {
+        let fetch = Arc::clone(fetch);
+        metrics.value(definition, move || pick(fetch.stats()).load(Ordering::Relaxed) as f64);
+    };
+    count(metrics, metric::FETCHES, |stats| &stats.fetches);
+    count(metrics, metric::FETCHED, |stats| &stats.bytes);
+    count(metrics, metric::FETCH_WAITS, |stats| &stats.waits);
+    count(metrics, metric::FETCH_WAKES, |stats| &stats.wakes);
+    count(metrics, metric::FETCH_RELOOKS, |stats| &stats.relooks);
+}
+
+/// Adds the cache's metrics.
+pub fn register_cache(metrics: &mut Metrics, cache: &Arc<Cache>) {
+    let read = |metrics: &mut Metrics, definition, pick: fn(&CacheStatsSnapshot) -> u64| {
+        let cache = Arc::clone(cache);
+        metrics.value(definition, move || pick(&cache.stats()) as f64);
+    };
+    read(metrics, metric::CACHE_SERVED, |now| now.served_bytes);
+    read(metrics, metric::CACHE_LOADED, |now| now.loaded_bytes);
+    read(metrics, metric::CACHE_LOADS, |now| now.loads);
+    read(metrics, metric::CACHE_READAHEAD, |now| now.readahead_loads);
+    read(metrics, metric::CACHE_LOAD_FAILURES, |now| now.load_failures);
+    read(metrics, metric::CACHE_EVICTIONS, |now| now.evictions);
+    read(metrics, metric::CACHE_HELD, |now| now.held_bytes);
+    let of_lookups = Arc::clone(cache);
+    metrics.gather(metric::CACHE_LOOKUPS, move || {
+        let now = of_lookups.stats();
+        labelled(vec![("hit", now.hits), ("miss", now.misses)])
+    });
+}

@@ -1,0 +1,231 @@
+//! Puts an agent together from its configuration, and takes it apart again.
+//!
+//! The order: listeners are bound first (a taken port is found before anything is touched), health is served from
+//! then on, stores are opened, the bucket is claimed, services are made, and only then are connections accepted.
+//! Stopping goes the other way round, within `shutdown.deadline.ms`.
+//!
+//! Deliberately absent: signals, the process's exit, and anything global (logging), so that tests run several agents
+//! in one process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_config::{AgentConfig, HostPort};
+use penstock_metadata::feed_watch::FeedWatch;
+use penstock_metadata::keys::Keyspace;
+use penstock_metadata::kv::SharedStore;
+use penstock_storage::bucket::Bucket;
+use penstock_types::{Clock, OsRandomness, Randomness, SystemClock};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Broker;
+use crate::http::{self, HttpState, Readiness};
+use crate::metrics::{self, Metrics};
+use crate::server::{self, BrokerService, Limits, ServerStats, Stopped};
+
+mod error;
+mod services;
+mod stores;
+
+pub use error::{AgentFailure, ShutdownError, StartError};
+use services::{Opened, Services};
+use stores::Metadata;
+pub(crate) use stores::{bucket_options, prepare_directory};
+
+/// Of the shutdown deadline, what is kept for the stores once the connections are closed.
+const CLOSING_RESERVE: Duration = Duration::from_secs(2);
+
+/// What an agent is made of besides its configuration.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub randomness: Arc<dyn Randomness>,
+    /// A metadata store instead of the configured one.
+    pub store: Option<SharedStore>,
+    /// A bucket instead of the configured one.
+    pub bucket: Option<Arc<Bucket>>,
+}
+
+impl Parts {
+    /// The machine's clock and randomness, and the configured stores.
+    pub fn system() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            randomness: Arc::new(OsRandomness::default()),
+            store: None,
+            bucket: None,
+        }
+    }
+}
+
+/// Where an agent listens: ports are those it was given where the configuration says 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Kafka clients.
+    pub kafka: SocketAddr,
+    /// Metrics and health.
+    pub http: SocketAddr,
+}
+
+/// An agent that serves.
+#[derive(Debug)]
+pub struct RunningAgent {
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// Its services.
+    pub broker: Arc<Broker>,
+    /// Its metrics.
+    pub metrics: Arc<Metrics>,
+    feed: Arc<FeedWatch>,
+    readiness: Arc<Readiness>,
+    metadata: Metadata,
+    server: JoinHandle<Stopped>,
+    http: JoinHandle<std::io::Result<()>>,
+    stop_server: CancellationToken,
+    stop_http: CancellationToken,
+    deadline: Duration,
+}
+
+/// Starts an agent. When this returns, Kafka clients are served.
+pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, StartError> {
+    config.validate()?;
+    let kafka = bind("listen", &config.server.listen).await?;
+    let http = bind("http", &config.http.http).await?;
+    let addresses = Addresses { kafka: local(&kafka)?, http: local(&http)? };
+
+    let readiness = Arc::new(Readiness::default());
+    readiness.starting("opening the metadata store");
+    let metadata = stores::open_metadata(&config, &parts).await?;
+    let bucket = stores::open_bucket(&config, &parts)?;
+    let keyspace = Keyspace::new(b"");
+    let cluster = stores::open_cluster(&metadata, &bucket, &keyspace, &parts, &readiness).await?;
+    readiness.starting("reading topics");
+    let deadline = config.node.shutdown_deadline;
+    let (limits, server_stats) = (limits(&config), Arc::new(ServerStats::default()));
+    let opened = Opened { store: metadata.store(), bucket, keyspace, cluster };
+    let Services { broker, feed } = services::start(config, parts, opened, addresses.kafka).await?;
+    let metrics = Arc::new(gather_metrics(&broker, &server_stats, &readiness));
+
+    let stop_http = CancellationToken::new();
+    let state = HttpState { metrics: Arc::clone(&metrics), readiness: Arc::clone(&readiness) };
+    let http = tokio::spawn(http::serve(http, state, stop_http.clone().cancelled_owned()));
+    let stop_server = CancellationToken::new();
+    let service = Arc::new(BrokerService::new(Arc::clone(&broker), limits.decoded));
+    let server = tokio::spawn(server::run(kafka, service, limits, server_stats, stop_server.clone()));
+    readiness.ready(metadata.store());
+    tracing::info!(kafka = %addresses.kafka, http = %addresses.http, cluster = %broker.identity.cluster_id, "serving");
+
+    Ok(RunningAgent {
+        addresses,
+        broker,
+        feed,
+        metrics,
+        readiness,
+        metadata,
+        server,
+        http,
+        stop_server,
+        stop_http,
+        deadline,
+    })
+}
+
+impl RunningAgent {
+    /// Whether the agent serves, as `/health/ready` says.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Waits until a part of the agent ends that should not. Cancel-safe.
+    pub async fn failed(&mut self) -> AgentFailure {
+        tokio::select! {
+            ended = &mut self.server => AgentFailure::Server {
+                reason: ended.err().map_or_else(|| "it stopped".to_owned(), |error| error.to_string()),
+            },
+            ended = &mut self.http => AgentFailure::Http {
+                reason: match ended {
+                    Ok(Ok(())) => "it stopped".to_owned(),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
+                },
+            },
+        }
+    }
+
+    /// Stops: no new connections, no new requests; those in flight are finished and answered; stores are closed.
+    ///
+    /// An error says that the deadline passed: what was not acknowledged by then never will be by this agent.
+    pub async fn shutdown(self) -> Result<(), ShutdownError> {
+        let deadline = self.deadline;
+        match tokio::time::timeout(deadline, self.stop()).await {
+            Ok(Stopped { cut_off: 0 }) => Ok(()),
+            Ok(Stopped { cut_off }) => Err(ShutdownError::CutOff { connections: cut_off }),
+            Err(_) => Err(ShutdownError::Deadline { deadline }),
+        }
+    }
+
+    async fn stop(self) -> Stopped {
+        self.readiness.draining();
+        self.stop_server.cancel();
+        let server = async {
+            // A server that has ended already was reported by `failed`.
+            let ended = self.server.is_finished();
+            if ended { Stopped { cut_off: 0 } } else { self.server.await.unwrap_or(Stopped { cut_off: 0 }) }
+        };
+        // Calls that wait for other members of a group would outlast any deadline.
+        let (stopped, (), ()) =
+            tokio::join!(server, self.broker.groups.shutdown(), self.broker.produce.shutdown());
+        self.feed.shutdown().await;
+        drop(self.broker);
+        self.metadata.close().await;
+        self.stop_http.cancel();
+        self.http.abort();
+        tracing::info!("stopped");
+        stopped
+    }
+}
+
+fn limits(config: &AgentConfig) -> Limits {
+    let drain = config.node.shutdown_deadline.saturating_sub(CLOSING_RESERVE);
+    Limits { drain, ..Limits::from(&config.server) }
+}
+
+fn gather_metrics(broker: &Arc<Broker>, server: &Arc<ServerStats>, readiness: &Arc<Readiness>) -> Metrics {
+    let mut metrics = Metrics::default();
+    metrics::process::register(&mut metrics, broker.clock.now_ms());
+    metrics::sources::register_agent(&mut metrics, Arc::clone(readiness));
+    metrics::sources::register_bucket(&mut metrics, &broker.bucket);
+    metrics::sources::register_server(&mut metrics, server);
+    metrics::sources::register_topics(&mut metrics, &broker.topics);
+    metrics::sources::register_produce(&mut metrics, &broker.produce);
+    metrics::sources::register_fetch(&mut metrics, &broker.fetch);
+    metrics::sources::register_cache(&mut metrics, &broker.cache);
+    metrics
+}
+
+/// Binds `address`, whose host may be a name; `option` is for the error.
+async fn bind(option: &'static str, address: &HostPort) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Bind { option, address: address.to_string(), source };
+    let mut resolved: Vec<SocketAddr> =
+        tokio::net::lookup_host((address.host.as_str(), address.port)).await.map_err(failed)?.collect();
+    // A name such as localhost has both: old clients know IPv4 only.
+    resolved.sort_by_key(SocketAddr::is_ipv6);
+    let first = resolved.first().ok_or_else(|| failed(std::io::ErrorKind::AddrNotAvailable.into()))?;
+    server::listener::bind(*first).map_err(failed)
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Bind {
+        option: "listen",
+        address: String::new(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! Makes the services of an agent over its open stores, as its options say.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use penstock_config::broker::BrokerConfig;
+use penstock_config::{AgentConfig, CacheOptions, FetchOptions, GroupOptions};
+use penstock_metadata::commit::Committer;
+use penstock_metadata::feed_watch::FeedWatch;
+use penstock_metadata::ground::CatalogGround;
+use penstock_metadata::keys::Keyspace;
+use penstock_metadata::keys::cluster::ClusterIdentity;
+use penstock_metadata::kv::SharedStore;
+use penstock_metadata::lookup::LogReader;
+use penstock_metadata::producer_ids::ProducerIds;
+use penstock_metadata::topics::TopicCatalog;
+use penstock_metadata::views::Views;
+use penstock_storage::bucket::Bucket;
+use penstock_storage::cache::{self, Cache};
+
+use super::{Parts, StartError};
+use crate::broker::{Broker, Identity};
+use crate::coordinator::{GroupCoordinator, GroupCoordinatorParts};
+use crate::fetch::session::FetchSessions;
+use crate::fetch::{Fetch, FetchParts, FetchSettings};
+use crate::produce::policy::FlushSetting;
+use crate::produce::{Produce, ProduceParts, ProduceSettings};
+
+/// Tail views of partitions that nobody reads are forgotten past this number.
+const VIEWS: usize = 20_000;
+/// Partitions of all incremental fetch sessions together.
+const SESSION_PARTITIONS: usize = 1_000_000;
+
+/// What the agent stands on.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) store: SharedStore,
+    pub(super) bucket: Arc<Bucket>,
+    pub(super) keyspace: Keyspace,
+    pub(super) cluster: ClusterIdentity,
+}
+
+/// An agent's services.
+#[derive(Debug)]
+pub(super) struct Services {
+    pub(super) broker: Arc<Broker>,
+    pub(super) feed: Arc<FeedWatch>,
+}
+
+pub(super) async fn start(
+    config: AgentConfig,
+    parts: Parts,
+    opened: Opened,
+    kafka: SocketAddr,
+) -> Result<Services, StartError> {
+    let Opened { store, bucket, keyspace, cluster } = opened;
+    let options = BrokerConfig::new(config.broker_layer())?;
+    let cache_options = cache_options(&config.cache);
+    cache_options.check().map_err(|reason| StartError::Cache { reason })?;
+    let node_id = config.node.node_id;
+    let topics = Arc::new(TopicCatalog::open(Arc::clone(&store), keyspace.clone(), node_id, options).await?);
+    let options = topics.broker();
+    let producer_expiry = milliseconds(&options, "producer.id.expiration.ms");
+
+    let cache = Cache::new(Arc::clone(&bucket), cache_options);
+    let views = Views::new(Arc::clone(&store), keyspace.clone(), VIEWS);
+    let log = LogReader::new(Arc::clone(&store), keyspace.clone());
+    let feed = FeedWatch::new(Arc::clone(&store), keyspace.clone());
+    let committer = Committer {
+        store: Arc::clone(&store),
+        keyspace: keyspace.clone(),
+        incarnation: cluster.incarnation,
+        topics: CatalogGround { catalog: Arc::clone(&topics), keyspace: keyspace.clone() },
+        producer_expiry,
+    };
+    let produce_parts = ProduceParts {
+        store: Arc::clone(&store),
+        committer,
+        incarnation: cluster.incarnation,
+        bucket: Arc::clone(&bucket),
+        cache: Arc::clone(&cache),
+        views: Arc::clone(&views),
+        log: log.clone(),
+        randomness: Arc::clone(&parts.randomness),
+    };
+    let fetch_parts =
+        FetchParts { views: Arc::clone(&views), log, feed: Arc::clone(&feed), cache: Arc::clone(&cache) };
+    let groups = GroupCoordinator::new(GroupCoordinatorParts {
+        store: Arc::clone(&store),
+        keyspace: keyspace.clone(),
+        clock: Arc::clone(&parts.clock),
+        randomness: Arc::clone(&parts.randomness),
+        options: GroupOptions::of(&options),
+        topics: Arc::clone(&topics) as _,
+    });
+    let broker = Arc::new(Broker {
+        identity: identity(&config, cluster.cluster_id.into(), kafka),
+        produce: Produce::start(produce_parts, produce_settings(&config)),
+        fetch: Fetch::new(fetch_parts, fetch_settings(&config.fetch)),
+        sessions: Mutex::new(FetchSessions::new(config.fetch.session_slots as usize, SESSION_PARTITIONS)),
+        producer_ids: ProducerIds::new(
+            Arc::clone(&store),
+            keyspace.clone(),
+            cluster.incarnation,
+            producer_expiry,
+        ),
+        config: Arc::new(config),
+        store,
+        keyspace,
+        clock: parts.clock,
+        randomness: parts.randomness,
+        topics,
+        bucket,
+        cache,
+        views,
+        groups,
+    });
+    Ok(Services { broker, feed })
+}
+
+fn milliseconds(options: &BrokerConfig, name: &str) -> Duration {
+    Duration::from_millis(u64::try_from(options.integer(name)).unwrap_or(0))
+}
+
+fn identity(config: &AgentConfig, cluster_id: Arc<str>, kafka: SocketAddr) -> Identity {
+    let advertised = config.advertised();
+    Identity {
+        cluster_id,
+        node_id: config.node.node_id,
+        advertised_host: advertised.host.as_str().into(),
+        advertised_port: if advertised.port == 0 { kafka.port() } else { advertised.port },
+    }
+}
+
+fn produce_settings(config: &AgentConfig) -> ProduceSettings {
+    let flush = &config.flush;
+    ProduceSettings {
+        flush: if flush.interval.is_zero() {
+            FlushSetting::CostBounded {
+                put_per_second: flush.put_budget_per_second,
+                burst: f64::from(flush.put_burst),
+            }
+        } else {
+            FlushSetting::Interval(flush.interval)
+        },
+        object_bytes: flush.object_max.get(),
+        memory_bytes: config.produce.memory.as_usize(),
+        uploads: config.upload.concurrency as usize,
+        deadline: config.upload.deadline,
+    }
+}
+
+fn fetch_settings(options: &FetchOptions) -> FetchSettings {
+    FetchSettings { max_bytes: options.max.get(), memory_bytes: options.memory.get() }
+}
+
+fn cache_options(options: &CacheOptions) -> cache::CacheOptions {
+    let defaults = cache::CacheOptions::default();
+    cache::CacheOptions {
+        tail_bytes: options.bytes.get(),
+        lagging_bytes: options.lagging_bytes.get(),
+        block_bytes: options.block.get(),
+        readahead_bytes: options.readahead.get(),
+        tail_loading_bytes: options.loading.get(),
+        lagging_loading_bytes: options.loading.get(),
+        tail_load_bytes: defaults.tail_load_bytes.max(options.block.get()),
+        lagging_load_bytes: defaults.lagging_load_bytes.max(options.block.get()),
+        ..defaults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_allowed_block_size_makes_a_cache_that_passes() {
+        for (block, loading) in [("64KiB", "16MiB"), ("1MiB", "32MiB"), ("16MiB", "16MiB")] {
+            let mut config = AgentConfig::default();
+            config.set("cache.block.bytes", block).expect("known").expect("allowed");
+            config.set("cache.loading.bytes", loading).expect("known").expect("allowed");
+            assert_eq!(cache_options(&config.cache).check(), Ok(()), "{block}");
+        }
+    }
+
+    #[test]
+    fn an_interval_replaces_the_budget() {
+        let mut config = AgentConfig::default();
+        assert!(matches!(produce_settings(&config).flush, FlushSetting::CostBounded { .. }));
+        config.flush.interval = Duration::from_millis(250);
+        assert_eq!(produce_settings(&config).flush, FlushSetting::Interval(Duration::from_millis(250)));
+    }
+}
