@@ -42,13 +42,7 @@ static FEATURES: &[Feature] = &[
         promised_by: ApiKey::ConsumerGroupHeartbeat,
     },
     // 27 is 4.1-IV1, the level of Kafka 4.1; admin tools read the cluster's version from it.
-    Feature {
-        name: "metadata.version",
-        min: 7,
-        max: 27,
-        finalized: 27,
-        promised_by: ApiKey::ApiVersions,
-    },
+    Feature { name: "metadata.version", min: 7, max: 27, finalized: 27, promised_by: ApiKey::ApiVersions },
     // KIP-890 part 2: an epoch bump with each transaction.
     Feature { name: "transaction.version", min: 0, max: 2, finalized: 2, promised_by: ApiKey::EndTxn },
 ];

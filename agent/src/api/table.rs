@@ -60,8 +60,7 @@ pub struct DecodeError {
 }
 
 /// What the macro gives for each row: decodes a body that was found within bounds, and starts the handler.
-pub(super) type Route =
-    fn(&Arc<Broker>, RequestContext, Bytes) -> Result<Routed, DecodeError>;
+pub(super) type Route = fn(&Arc<Broker>, RequestContext, Bytes) -> Result<Routed, DecodeError>;
 
 /// Decodes a request's body.
 pub(super) fn decode<M: kafka_protocol::protocol::Decodable>(

@@ -1,5 +1,7 @@
 //! What a handler hands back: an answer, or the promise of one.
 
+use std::task::{Context, Poll};
+
 use futures::future::BoxFuture;
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 
@@ -49,6 +51,16 @@ pub enum PendingAnswer {
     /// It comes later, and the future does the work itself: it is polled from the start, beside those of other
     /// requests of this connection. It is dropped (the work abandoned) when the connection ends.
     Working(BoxFuture<'static, Answer>),
+}
+
+impl PendingAnswer {
+    /// The answer, if it is there; afterwards nothing is left.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        match self {
+            Self::Ready(answer) => Poll::Ready(std::mem::replace(answer, Answer::Nothing)),
+            Self::Later(answer) | Self::Working(answer) => answer.as_mut().poll(cx),
+        }
+    }
 }
 
 impl std::fmt::Debug for PendingAnswer {

@@ -1,0 +1,171 @@
+use std::task::Poll;
+
+use futures::FutureExt;
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+use super::*;
+
+const PATIENCE: Patience = Patience {
+    idle: Duration::from_secs(600),
+    frame: FrameDeadline { base: Duration::from_secs(30), slowest_bytes_per_second: 1 << 20 },
+};
+
+fn memory() -> Arc<FrameMemory> {
+    FrameMemory::new(1 << 20, 2 << 20, 1 << 20)
+}
+
+fn reader(memory: &Arc<FrameMemory>, buffer: usize) -> (DuplexStream, FrameReader<DuplexStream>) {
+    let (client, server) = duplex(buffer);
+    (client, FrameReader::new(server, Arc::clone(memory), PATIENCE))
+}
+
+/// As of a connection on which nothing is under way.
+fn quiet() -> Option<Instant> {
+    Some(Instant::now() - Duration::from_secs(1))
+}
+
+fn framed(content: &[u8]) -> Vec<u8> {
+    [&(content.len() as i32).to_be_bytes(), content].concat()
+}
+
+fn content(length: usize, salt: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 31 + salt) as u8).collect()
+}
+
+#[tokio::test]
+async fn frames_of_all_sizes_come_out_as_they_went_in() {
+    let memory = memory();
+    let lengths = [1, 2, 3, 100, 5_000, 16_383, 16_384, 65_531, 65_536, 70_000, 1 << 20, 7, 300_000, 12];
+    for buffer in [3, 1_000, 64 << 10, 4 << 20] {
+        let (mut client, mut reader) = reader(&memory, buffer);
+        let frames: Vec<_> =
+            lengths.iter().enumerate().map(|(salt, length)| content(*length, salt)).collect();
+        let stream: Vec<u8> = frames.iter().flat_map(|frame| framed(frame)).collect();
+        let total = stream.len() as u64;
+        let writing = tokio::spawn(async move { client.write_all(&stream).await });
+        for frame in frames {
+            let received = reader.next(quiet).await.expect("readable").expect("a frame");
+            assert!(received.bytes == frame, "a frame of {} bytes through {buffer}", frame.len());
+        }
+        writing.await.expect("no panic").expect("written");
+        assert!(matches!(reader.next(quiet).await, Ok(None)));
+        assert_eq!(reader.take_received(), total);
+        drop(reader);
+        assert_eq!(memory.in_use(), 0);
+        assert_eq!(memory.staging.0.lock().lent, 0);
+    }
+}
+
+#[tokio::test]
+async fn lengths_out_of_range_are_refused_without_memory() {
+    for length in [0, -1, i32::MIN, (1 << 20) + 1, i32::MAX] {
+        let memory = memory();
+        let (mut client, mut reader) = reader(&memory, 100);
+        client.write_all(&length.to_be_bytes()).await.expect("written");
+        let error = reader.next(quiet).await.expect_err("refused");
+        assert!(matches!(error, ReadError::Length { length: found, .. } if found == length), "{error}");
+        assert_eq!(memory.in_use(), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_end_within_a_frame_is_told_from_one_between() {
+    for cut in 1..20 {
+        let (mut client, mut reader) = reader(&memory(), 100);
+        client.write_all(&framed(&content(16, 0))[..cut]).await.expect("written");
+        drop(client);
+        match reader.next(quiet).await {
+            Ok(Some(frame)) => assert_eq!((cut, frame.bytes.len()), (20, 16)),
+            Err(ReadError::Truncated) => assert!(cut < 20),
+            other => panic!("{cut}: {other:?}"),
+        }
+    }
+}
+
+/// Past the bound a connection isn't read: what was announced takes neither memory nor a staging buffer.
+#[tokio::test]
+async fn frames_wait_for_memory_in_order_of_arrival() {
+    let memory = memory();
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        let (mut client, mut reader) = reader(&memory, 100);
+        client.write_all(&(1_i32 << 20).to_be_bytes()).await.expect("written");
+        assert!(reader.next(quiet).now_or_never().is_none());
+        waiting.push((client, reader));
+    }
+    assert_eq!(memory.in_use(), 2 << 20);
+    assert!(memory.pool.retained() == 0);
+    waiting.clear();
+    assert_eq!(memory.in_use(), 0);
+
+    let (mut client, mut first) = reader(&memory, 4 << 20);
+    client.write_all(&framed(&content(1 << 20, 0)).repeat(3)).await.expect("written");
+    let (one, two) = (first.next(quiet).await, first.next(quiet).await);
+    let mut third = Box::pin(first.next(quiet));
+    assert!(futures::poll!(third.as_mut()).is_pending());
+    drop(one.expect("readable"));
+    assert!(matches!(third.await, Ok(Some(_))));
+    drop(two);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_frame_and_a_silent_client_run_out_of_time() {
+    let (mut client, mut reader) = reader(&memory(), 100);
+    let start = Instant::now();
+    client.write_all(&[0, 0, 0, 9, 1]).await.expect("written");
+    let dripping = tokio::spawn(async move {
+        for _ in 0..7 {
+            penstock_types::pause(Duration::from_secs(9)).await;
+            if client.write_all(&[1]).await.is_err() {
+                return;
+            }
+        }
+    });
+    let error = reader.next(quiet).await.expect_err("too slow");
+    assert!(matches!(error, ReadError::SlowFrame { length: 9, .. }), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 30);
+    drop(reader);
+    dripping.await.expect("no panic");
+
+    let (mut client, mut reader) = self::reader(&memory(), 100);
+    let start = Instant::now();
+    let busy_until = start + Duration::from_secs(1000);
+    let writing = async {
+        penstock_types::pause(Duration::from_secs(500)).await;
+        client.write_all(&framed(b"x")).await.expect("written");
+        std::future::pending::<()>().await;
+    };
+    let reading = async {
+        reader.next(|| Some(start)).await.expect("readable").expect("a frame");
+        let quiet_since = || (Instant::now() >= busy_until).then_some(busy_until);
+        reader.next(quiet_since).await.expect_err("silent")
+    };
+    let error = tokio::select! { () = writing => unreachable!("it waits"), error = reading => error };
+    assert!(matches!(error, ReadError::Idle(_)), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 1600);
+}
+
+#[tokio::test]
+async fn reading_can_be_given_up_and_taken_up_again() {
+    let memory = memory();
+    let (mut client, mut reader) = reader(&memory, 1 << 20);
+    let frame = content(40_000, 3);
+    for part in framed(&frame).chunks(777) {
+        let early =
+            std::future::poll_fn(|cx| Poll::Ready(pin!(reader.next(quiet)).poll(cx).is_ready())).await;
+        assert!(!early);
+        client.write_all(part).await.expect("written");
+    }
+    assert!(reader.next(quiet).await.expect("readable").expect("a frame").bytes == frame);
+}
+
+#[tokio::test]
+async fn large_staging_buffers_are_bounded_in_number() {
+    let pool = StagingPool::default();
+    let lent: Vec<_> = (0..StagingPool::LENT_MAX + 10).map(|_| pool.take(false)).collect();
+    let held: usize = lent.iter().map(|staging| staging.bytes.capacity()).sum();
+    assert!(held <= StagingPool::LENT_MAX * STAGING + 10 * STAGING_SMALL);
+    lent.into_iter().for_each(|staging| pool.give_back(Some(staging)));
+    let shelf = pool.0.lock();
+    assert_eq!((shelf.lent, shelf.unused.len()), (0, StagingPool::UNUSED_MAX));
+}
