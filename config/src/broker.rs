@@ -126,7 +126,10 @@ impl BrokerConfig {
     }
 
     fn explicit(&self, name: &str) -> Option<&str> {
-        [&self.own, &self.cluster, &self.fixed].into_iter().find_map(|layer| layer.get(name)).map(String::as_str)
+        [&self.own, &self.cluster, &self.fixed]
+            .into_iter()
+            .find_map(|layer| layer.get(name))
+            .map(String::as_str)
     }
 
     /// The number in force for an option that is one and has a default.

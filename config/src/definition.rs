@@ -220,9 +220,7 @@ impl Definition {
         match self.kind {
             ConfigType::Boolean if text.eq_ignore_ascii_case("true") => Ok(Value::Boolean(true)),
             ConfigType::Boolean if text.eq_ignore_ascii_case("false") => Ok(Value::Boolean(false)),
-            ConfigType::Boolean => {
-                Err(self.invalid(&text, "Expected value to be either true or false"))
-            }
+            ConfigType::Boolean => Err(self.invalid(&text, "Expected value to be either true or false")),
             ConfigType::String => Ok(Value::String(text.to_owned())),
             ConfigType::Short => integer(i64::from(i16::MIN), i64::from(i16::MAX)),
             ConfigType::Int => integer(i64::from(i32::MIN), i64::from(i32::MAX)),
@@ -232,9 +230,7 @@ impl Definition {
                 Err(_) => Err(self.invalid(&text, "Not a number of type DOUBLE")),
             },
             ConfigType::List if text.is_empty() => Ok(Value::List(Vec::new())),
-            ConfigType::List => {
-                Ok(Value::List(text.split(',').map(|item| item.trim().to_owned()).collect()))
-            }
+            ConfigType::List => Ok(Value::List(text.split(',').map(|item| item.trim().to_owned()).collect())),
         }
     }
 
@@ -282,9 +278,12 @@ impl Definition {
                 if is_throttled_replicas(items) {
                     Ok(())
                 } else {
-                    let reason = "Must be the literal '*' or a list of replicas in the following format: \
-                                  [partitionId]:[brokerId],[partitionId]:[brokerId],...";
-                    Err(self.invalid(value, reason))
+                    let reason = format!(
+                        "{} must be the literal '*' or a list of replicas in the following format: \
+                         [partitionId]:[brokerId],[partitionId]:[brokerId],...",
+                        self.name
+                    );
+                    Err(self.invalid(&format!("[{}]", items.join(", ")), reason))
                 }
             }
             _ => Ok(()),
@@ -294,7 +293,8 @@ impl Definition {
 
 fn is_throttled_replicas(items: &[String]) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let pair = |item: &String| item.split_once(':').is_some_and(|(left, right)| number(left) && number(right));
+    let pair =
+        |item: &String| item.split_once(':').is_some_and(|(left, right)| number(left) && number(right));
     match items {
         [only] if only == "*" => true,
         items => items.iter().all(pair),

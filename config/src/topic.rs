@@ -29,19 +29,29 @@ pub struct TopicDefinition {
 pub struct Synonym {
     /// The broker option.
     pub name: &'static str,
-    /// How many of the topic option's units one of the broker option's is (milliseconds in an hour); 1 for text.
-    pub factor: i64,
+    /// How its text becomes the topic option's.
+    pub conversion: Conversion,
+}
+
+/// How a broker option's text becomes a topic option's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conversion {
+    /// As it is.
+    Same,
+    /// A time in units of so many milliseconds; any time below zero is -1.
+    Milliseconds(i64),
 }
 
 impl Synonym {
-    /// The broker option's text in the topic option's unit; `None` if it can't be read. Below zero is -1 after a
-    /// conversion, as in Kafka.
+    /// The broker option's text as the topic option's; `None` if it can't be read.
     pub fn convert(&self, text: &str) -> Option<String> {
-        if self.factor == 1 {
-            return Some(text.to_owned());
+        match self.conversion {
+            Conversion::Same => Some(text.to_owned()),
+            Conversion::Milliseconds(unit) => {
+                let number = text.trim().parse::<i64>().ok()?;
+                Some(if number < 0 { -1 } else { number.saturating_mul(unit) }.to_string())
+            }
         }
-        let number = text.trim().parse::<i64>().ok()?;
-        Some(if number < 0 { -1 } else { number.saturating_mul(self.factor) }.to_string())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The table of topic options, sorted by name: Kafka 4.1's types, defaults and ranges; the words are ours.
 
-use super::{Synonym, TopicDefinition};
+use super::{Conversion, Synonym, TopicDefinition};
 use crate::definition::{ConfigType, Definition, Support, Validator};
 
 const MAX: &str = "9223372036854775807";
@@ -21,7 +21,7 @@ const fn option(
 }
 
 const fn same(name: &'static str) -> Synonym {
-    Synonym { name, factor: 1 }
+    Synonym { name, conversion: Conversion::Same }
 }
 
 /// Every topic option, sorted by name.
@@ -293,7 +293,7 @@ pub const DEFINITIONS: &[TopicDefinition] = &[
             ConfigType::Boolean,
             "false",
             Validator::Any,
-            Support::Refused(NO_TIERS),
+            Support::Vacuous,
             "Whether tiered data becomes read-only. There are no tiers: all data is in the bucket.",
         ),
         synonyms: &[],
@@ -304,7 +304,7 @@ pub const DEFINITIONS: &[TopicDefinition] = &[
             ConfigType::Boolean,
             "false",
             Validator::Any,
-            Support::Refused(NO_TIERS),
+            Support::Vacuous,
             "Whether tiered data is deleted when tiering is switched off. There are no tiers.",
         ),
         synonyms: &[],
@@ -342,9 +342,9 @@ pub const DEFINITIONS: &[TopicDefinition] = &[
             "The age beyond which records are deleted, in milliseconds; -1: without limit. Under the delete policy.",
         ),
         synonyms: &[
-            same("log.retention.ms"),
-            Synonym { name: "log.retention.minutes", factor: MS_PER_MINUTE },
-            Synonym { name: "log.retention.hours", factor: MS_PER_HOUR },
+            Synonym { name: "log.retention.ms", conversion: Conversion::Milliseconds(1) },
+            Synonym { name: "log.retention.minutes", conversion: Conversion::Milliseconds(MS_PER_MINUTE) },
+            Synonym { name: "log.retention.hours", conversion: Conversion::Milliseconds(MS_PER_HOUR) },
         ],
     },
     TopicDefinition {
@@ -380,7 +380,7 @@ pub const DEFINITIONS: &[TopicDefinition] = &[
         ),
         synonyms: &[
             same("log.roll.jitter.ms"),
-            Synonym { name: "log.roll.jitter.hours", factor: MS_PER_HOUR },
+            Synonym { name: "log.roll.jitter.hours", conversion: Conversion::Milliseconds(MS_PER_HOUR) },
         ],
     },
     TopicDefinition {
@@ -392,7 +392,10 @@ pub const DEFINITIONS: &[TopicDefinition] = &[
             Support::Vacuous,
             "After how many milliseconds a segment file is closed. There are none.",
         ),
-        synonyms: &[same("log.roll.ms"), Synonym { name: "log.roll.hours", factor: MS_PER_HOUR }],
+        synonyms: &[
+            same("log.roll.ms"),
+            Synonym { name: "log.roll.hours", conversion: Conversion::Milliseconds(MS_PER_HOUR) },
+        ],
     },
     TopicDefinition {
         option: option(

@@ -171,10 +171,8 @@ pub fn decode_cutoff(value: Option<&[u8]>) -> Result<Cutoff, Corrupt> {
         return Ok(Cutoff::ZERO);
     };
     let mut reader = Reader::with_format("cutoff", value, FORMAT)?;
-    let cutoff = Cutoff {
-        incarnation: Incarnation::new(reader.u32()?),
-        version: StoreVersion::new(reader.u64()?),
-    };
+    let cutoff =
+        Cutoff { incarnation: Incarnation::new(reader.u32()?), version: StoreVersion::new(reader.u64()?) };
     reader.finish()?;
     Ok(cutoff)
 }

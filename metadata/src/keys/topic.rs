@@ -168,7 +168,11 @@ fn write_version(writer: &mut Writer, version: MetadataVersion) {
 
 /// A topic's row to be written by a transaction of `incarnation`: `changed` becomes the transaction's stamp, and so
 /// does the creation's if `created` is `None`.
-pub fn encode_row(incarnation: Incarnation, row: &TopicRow, created: Option<MetadataVersion>) -> StampedValue {
+pub fn encode_row(
+    incarnation: Incarnation,
+    row: &TopicRow,
+    created: Option<MetadataVersion>,
+) -> StampedValue {
     let mut writer = Writer::format(FORMAT);
     writer.u32(incarnation.get());
     let stamp_at = writer.len();
@@ -225,8 +229,8 @@ pub fn decode_row(id: TopicId, value: &[u8]) -> Result<TopicRow, Corrupt> {
     if partitions == 0 || i32::try_from(partitions).is_err() {
         return Err(reader.corrupt("an impossible number of partitions"));
     }
-    let replication_factor = u16::try_from(reader.varint()?)
-        .map_err(|_| reader.corrupt("an impossible replication factor"))?;
+    let replication_factor =
+        u16::try_from(reader.varint()?).map_err(|_| reader.corrupt("an impossible replication factor"))?;
     let configs = read_configs(&mut reader)?;
     reader.finish()?;
     Ok(TopicRow { id, changed, created, created_ms, name, partitions, replication_factor, configs })

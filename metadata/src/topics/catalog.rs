@@ -64,17 +64,6 @@ impl Topic {
     pub fn has_partition(&self, partition: PartitionIndex) -> bool {
         u32::try_from(partition.get()).is_ok_and(|index| index < self.partitions)
     }
-
-    /// Whether the name is one that Kafka keeps for itself. No topic of these names is ever made by an agent, but a
-    /// client may make one.
-    pub fn is_internal(&self) -> bool {
-        is_internal(&self.name)
-    }
-}
-
-/// Whether Kafka keeps the name for itself.
-pub fn is_internal(name: &str) -> bool {
-    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
 }
 
 /// Topics found in the catalog at one version.

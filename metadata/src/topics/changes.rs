@@ -21,6 +21,7 @@ pub const KEPT: u64 = 8_192;
 const TRIMMED_AT_ONCE: usize = 256;
 
 /// Writes that `changed` changed in this transaction: the change rows and the metadata version; trims the log.
+/// Nothing if nothing changed.
 ///
 /// # Panics
 /// With more than 2^16 - 1 changes: requests are bounded far below.
@@ -30,6 +31,9 @@ pub(crate) async fn record(
     incarnation: Incarnation,
     changed: &[Change],
 ) -> Result<(), StoreError> {
+    if changed.is_empty() {
+        return Ok(());
+    }
     trim(transaction, keyspace, changed.len()).await?;
     let prefix = change_prefix(keyspace, incarnation);
     for (number, change) in changed.iter().enumerate() {
@@ -60,8 +64,7 @@ async fn trim(
         return Ok(());
     }
     let most = about_to_write + TRIMMED_AT_ONCE;
-    let page =
-        transaction.range(changes(keyspace), RangeOptions::page(most, Isolation::Snapshot)).await?;
+    let page = transaction.range(changes(keyspace), RangeOptions::page(most, Isolation::Snapshot)).await?;
     let (Some(first), Some(last)) = (page.rows.first(), page.rows.last()) else {
         return Ok(());
     };
@@ -88,8 +91,7 @@ pub(crate) async fn since(
     let mut range = changes_after(keyspace, known);
     let mut changed = BTreeSet::new();
     loop {
-        let page =
-            transaction.range(range.clone(), RangeOptions::page(1_000, Isolation::Snapshot)).await?;
+        let page = transaction.range(range.clone(), RangeOptions::page(1_000, Isolation::Snapshot)).await?;
         for row in &page.rows {
             changed.insert(decode_change(keyspace, &row.key, &row.value)?.1);
         }

@@ -9,7 +9,21 @@
 //! transaction and leaves a durable row ([`crate::keys::topic::DeletedTopicRow`]) that lists the topic until its log,
 //! index and objects are collected. Absent too: authorization and Kafka's wire messages.
 
+mod admin;
+mod alter;
 mod catalog;
 pub mod changes;
+mod configs;
+mod create;
+mod delete;
+mod names;
+mod partitions;
 
+pub use admin::{ChangeFailed, PARTITIONS_PER_REQUEST, Request, TopicAdmin};
+pub use alter::{AlterError, Alteration, Operation};
 pub use catalog::{Lookup, Topic, TopicCatalog, read_rows};
+pub use configs::{AlterBrokerError, AlterTopicError};
+pub use create::{AssignmentError, CONFIG_BYTES, CreateTopicError, NewTopic, PlannedTopic, Terms};
+pub use delete::{DeleteTopicError, deleted_topics};
+pub use names::{LONGEST_NAME, NameError, is_internal, validate_name};
+pub use partitions::{CreatePartitionsError, NewPartitions};

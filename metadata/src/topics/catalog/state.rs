@@ -175,7 +175,12 @@ impl State {
     }
 }
 
-fn configured(plain: &Arc<TopicConfig>, inherited: &Layer, name: &str, overrides: &Layer) -> Arc<TopicConfig> {
+fn configured(
+    plain: &Arc<TopicConfig>,
+    inherited: &Layer,
+    name: &str,
+    overrides: &Layer,
+) -> Arc<TopicConfig> {
     if overrides.is_empty() { Arc::clone(plain) } else { Arc::new(resolve(name, inherited, overrides)) }
 }
 
