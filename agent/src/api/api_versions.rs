@@ -114,3 +114,6 @@ fn is_software_name(name: &str) -> bool {
         && ends(bytes.last())
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
+
+#[cfg(test)]
+mod tests;

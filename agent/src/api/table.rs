@@ -115,6 +115,17 @@ macro_rules! apis {
             },)*
         ];
 
+        /// Decodes the body of a request, found within bounds, without running it: for fuzzing. `None` if the API
+        /// isn't served.
+        pub fn decode_only(key: ApiKey, version: i16, body: Bytes) -> Option<Result<(), DecodeError>> {
+            match key {
+                $(ApiKey::$key => {
+                    Some(table::decode::<messages::$request>(stringify!($key), version, body).map(drop))
+                })*
+                _ => None,
+            }
+        }
+
         fn route_of(key: ApiKey) -> Option<Route> {
             match key {
                 $(ApiKey::$key => Some(apis!(@run $mode, $request, $handler, stringify!($key))),)*
@@ -124,3 +135,6 @@ macro_rules! apis {
     };
 }
 pub(super) use apis;
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,7 @@ use listener::{Listener, Stream};
 pub use crate::wire::{EncodeError, Frame};
 pub use answer::{Answer, PendingAnswer};
 pub use limits::Limits;
+pub(crate) use service::examine;
 pub use service::{BrokerService, Examined, Refusal, Service};
 pub use stats::{ApiSnapshot, Closed, LATENCY_BOUNDS_MICROSECONDS, ServerSnapshot, ServerStats};
 
