@@ -148,7 +148,6 @@ fn run(arguments: &ConfigArguments, profile: Profile) -> Outcome {
 
 async fn serve(loaded: Loaded) -> Outcome {
     let mut signals = Signals::new()?;
-    log_configuration(&loaded);
     let config = loaded.config.clone();
     let mut agent = tokio::select! {
         started = start(config, Parts::system()) => {
@@ -156,6 +155,7 @@ async fn serve(loaded: Loaded) -> Outcome {
         }
         () = signals.wait() => return Ok(()),
     };
+    log_configuration(&loaded);
     if let Err(error) = banner::print(&loaded, &agent) {
         tracing::warn!(%error, "the banner can't be printed");
     }
@@ -188,10 +188,11 @@ fn exit_at_once() -> ! {
 /// 128 and SIGINT's number, as shells count.
 const INTERRUPTED: i32 = 130;
 
-/// What was set, and where. Secrets are redacted by their type.
+/// What was set, and where. Secrets are redacted by their type. Only once the agent runs: what keeps it from starting
+/// is to be one line.
 fn log_configuration(loaded: &Loaded) {
     for (key, value, source) in loaded.effective() {
-        tracing::info!(key, value, %source, "option");
+        tracing::info!("option {key} = {value} ({source})");
     }
 }
 

@@ -43,9 +43,6 @@ fn text(loaded: &Loaded, agent: &RunningAgent) -> String {
         http = agent.addresses.http,
         objects = config.object_store(),
     );
-    for (key, value, source) in loaded.effective() {
-        text.push_str(&format!("  set       {key}={value} ({source})\n"));
-    }
     text.push_str(&format!(
         "Try it:\n\
          \x20 echo hello | kcat -b {bootstrap} -t greetings -P && kcat -b {bootstrap} -t greetings -C -e\n\

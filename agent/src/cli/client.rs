@@ -16,6 +16,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::CommandError;
+use super::error::code_text;
 
 /// How to connect to a cluster.
 #[derive(Debug, Args)]
@@ -187,14 +188,23 @@ impl Admin {
 
     /// An error of the client library, with what is known of its reason.
     pub(super) fn failed(&self, what: &str, source: KafkaError) -> CommandError {
-        // Errors of the connection are events, which a consumer hands out when it is polled.
-        let _event = self.observer.poll(Duration::ZERO);
+        hear_errors(&self.observer, &self.context);
         failed(&self.bootstrap, &self.context, what, source)
     }
 
     /// Requests of the administration wait for a broker and then say only that time is up; metadata say why.
     fn reachable(&self) -> Result<(), CommandError> {
         self.metadata().map(drop)
+    }
+}
+
+/// Errors of the connection are events, which a consumer tells when it is polled, a moment after a request failed.
+pub(super) fn hear_errors(consumer: &BaseConsumer<Context>, context: &Context) {
+    for _ in 0..5 {
+        if context.transport_error().is_some() {
+            return;
+        }
+        let _event = consumer.poll(Duration::from_millis(50));
     }
 }
 
@@ -226,7 +236,7 @@ pub(super) fn check_each<T>(
     for result in results {
         match result {
             Ok(name) => done.push(name),
-            Err((name, code)) => failures.push(format!("{name}: {code}")),
+            Err((name, code)) => failures.push(format!("{name}: {}", code_text(code))),
         }
     }
     if failures.is_empty() {

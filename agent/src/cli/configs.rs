@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::CommandError;
 use super::client::{Admin, ConnectArguments};
-use super::error::Outcome;
+use super::error::{Outcome, code_text};
 use super::output::{OutputArguments, Table};
 
 /// The arguments of `configs`.
@@ -240,7 +240,7 @@ fn name_of(specifier: &OwnedResourceSpecifier) -> String {
 fn entries(admin: &Admin, specifier: ResourceSpecifier<'_>) -> Result<Vec<ConfigEntry>, CommandError> {
     let request = admin.client().describe_configs([&specifier], &admin.options());
     let results = admin.wait("can't describe options", request)?;
-    let fail = |code: RDKafkaErrorCode| CommandError::Failed(format!("can't describe options: {code}"));
+    let fail = |code: RDKafkaErrorCode| CommandError::Failed(format!("can't describe options: {}", code_text(code)));
     match results.into_iter().next() {
         Some(Ok(resource)) => Ok(resource.entries),
         Some(Err(code)) => Err(fail(code)),

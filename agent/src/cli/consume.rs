@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::CommandError;
-use super::client::{ConnectArguments, Context, failed};
+use super::client::{ConnectArguments, Context, failed, hear_errors};
 use super::error::Outcome;
 use super::interrupt::Interrupt;
 use super::output::{Format, OutputArguments};
@@ -115,7 +115,7 @@ fn assign(
 ) -> Result<BTreeSet<i32>, CommandError> {
     let timeout = arguments.connect.timeout();
     let fail = |what: &str, error| {
-        let _event = consumer.poll(Duration::ZERO);
+        hear_errors(consumer, context);
         failed(&arguments.connect.bootstrap, context, what, error)
     };
     let metadata =

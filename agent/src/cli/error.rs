@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +55,17 @@ impl From<io::Error> for CommandError {
 /// The error without the client library's wrapping.
 fn describe(error: &KafkaError) -> String {
     match error.rdkafka_error_code() {
-        Some(code) => code.to_string(),
+        Some(code) => code_text(code),
         None => error.to_string(),
     }
+}
+
+/// What a code means: `TopicAlreadyExists (Broker: Topic already exists)` without its name and its origin.
+pub(super) fn code_text(code: RDKafkaErrorCode) -> String {
+    let text = code.to_string();
+    let inner = text.split_once(" (").and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(&text);
+    let meaning = inner.strip_prefix("Broker: ").or_else(|| inner.strip_prefix("Local: ")).unwrap_or(inner);
+    meaning.to_owned()
 }
 
 /// Reports an error in one line and says which exit code it has.
@@ -89,6 +97,12 @@ mod tests {
     #[test]
     fn an_error_is_one_line() {
         assert_eq!(one_line("a\n  b\n\n"), "a; b");
+    }
+
+    #[test]
+    fn codes_are_told_by_their_meaning() {
+        assert_eq!(code_text(RDKafkaErrorCode::TopicAlreadyExists), "Topic already exists");
+        assert_eq!(code_text(RDKafkaErrorCode::BrokerTransportFailure), "Broker transport failure");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::CommandError;
 use super::client::{ConnectArguments, Context, failed};
-use super::error::Outcome;
+use super::error::{Outcome, code_text};
 use super::output::{Format, OutputArguments};
 
 /// A compression codec.
@@ -133,7 +133,7 @@ impl ProducerContext for Deliveries {
             Err((error, _)) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 let code =
-                    error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+                    error.rdkafka_error_code().map_or_else(|| error.to_string(), code_text);
                 self.first_error.lock().get_or_insert(code);
             }
         }
