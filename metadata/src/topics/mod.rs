@@ -18,6 +18,8 @@ mod create;
 mod delete;
 mod names;
 mod partitions;
+#[cfg(test)]
+mod testing;
 
 pub use admin::{ChangeFailed, PARTITIONS_PER_REQUEST, Request, TopicAdmin};
 pub use alter::{AlterError, Alteration, Operation};

@@ -35,7 +35,10 @@ fn stored_bytes_are_pinned() {
     assert_eq!(row_key(&keyspace, row.id), [b"p\x03\x01".as_slice(), &[7; 16]].concat());
     let fresh = encode_row(Incarnation::FIRST, &row, None);
     assert_eq!(fresh.stamp_at, 5);
-    assert_eq!(hex(&fresh.value), "010000000100000000000000000000000203612e620301 0101 6b0176".replace(' ', ""));
+    assert_eq!(
+        hex(&fresh.value),
+        "010000000100000000000000000000000203612e620301 0101 6b0176".replace(' ', "")
+    );
     let changed = encode_row(Incarnation::FIRST, &row, Some(row.created));
     assert_eq!(
         hex(&changed.value),
@@ -55,8 +58,13 @@ fn a_deleted_topic_reads_back() {
     let id = TopicId::from_bytes([9; 16]);
     let value = encode_deleted(Incarnation::FIRST, "gone", 4, 77);
     let read = decode_deleted(&keyspace, &deleted_key(&keyspace, id), &value.value).expect("row");
-    let expected =
-        DeletedTopicRow { id, deleted: version(0, 0), deleted_ms: 77, name: "gone".to_owned(), partitions: 4 };
+    let expected = DeletedTopicRow {
+        id,
+        deleted: version(0, 0),
+        deleted_ms: 77,
+        name: "gone".to_owned(),
+        partitions: 4,
+    };
     assert_eq!(read, expected);
     assert!(decode_deleted(&keyspace, &row_key(&keyspace, id), &value.value).is_err());
 }
