@@ -2,9 +2,21 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use penstock_config::AgentConfig;
 use penstock_metadata::keys::Keyspace;
 use penstock_metadata::kv::SharedStore;
+use penstock_metadata::producer_ids::ProducerIds;
+use penstock_metadata::topics::TopicCatalog;
+use penstock_metadata::views::Views;
+use penstock_storage::bucket::Bucket;
+use penstock_storage::cache::Cache;
 use penstock_types::{Clock, Randomness};
+
+use crate::coordinator::GroupCoordinator;
+use crate::fetch::Fetch;
+use crate::fetch::session::FetchSessions;
+use crate::produce::Produce;
 
 /// Who this agent is.
 #[derive(Debug, Clone)]
@@ -24,6 +36,8 @@ pub struct Identity {
 pub struct Broker {
     /// Who this agent is.
     pub identity: Identity,
+    /// What it was configured with.
+    pub config: Arc<AgentConfig>,
     /// The metadata store.
     pub store: SharedStore,
     /// This cluster's keys in it.
@@ -32,4 +46,22 @@ pub struct Broker {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub randomness: Arc<dyn Randomness>,
+    /// Topics and dynamic configuration.
+    pub topics: Arc<TopicCatalog>,
+    /// Where data objects are.
+    pub bucket: Arc<Bucket>,
+    /// What is kept of them in memory.
+    pub cache: Arc<Cache>,
+    /// The ends of logs.
+    pub views: Arc<Views>,
+    /// The write path.
+    pub produce: Arc<Produce>,
+    /// The read path.
+    pub fetch: Arc<Fetch>,
+    /// Incremental fetch sessions.
+    pub sessions: Mutex<FetchSessions>,
+    /// Ids of idempotent producers.
+    pub producer_ids: ProducerIds,
+    /// Consumer groups.
+    pub groups: Arc<GroupCoordinator>,
 }

@@ -3,5 +3,14 @@
 
 pub mod api;
 pub mod broker;
+pub mod cli;
+pub mod coordinator;
+pub mod fetch;
+pub mod fuzzing;
+pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod produce;
 pub mod server;
+pub mod start;
 pub mod wire;

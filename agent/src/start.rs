@@ -86,6 +86,8 @@ pub struct RunningAgent {
     metadata: Metadata,
     server: JoinHandle<Stopped>,
     http: JoinHandle<std::io::Result<()>>,
+    jobs: JoinHandle<()>,
+    stop_jobs: CancellationToken,
     stop_server: CancellationToken,
     stop_http: CancellationToken,
     deadline: Duration,
@@ -108,7 +110,7 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     let deadline = config.node.shutdown_deadline;
     let (limits, server_stats) = (limits(&config), Arc::new(ServerStats::default()));
     let opened = Opened { store: metadata.store(), bucket, keyspace, cluster };
-    let Services { broker, feed } = services::start(config, parts, opened, addresses.kafka).await?;
+    let Services { broker, feed, sealer } = services::start(config, parts, opened, addresses.kafka).await?;
     let metrics = Arc::new(gather_metrics(&broker, &server_stats, &readiness));
 
     let stop_http = CancellationToken::new();
@@ -117,6 +119,8 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     let stop_server = CancellationToken::new();
     let service = Arc::new(BrokerService::new(Arc::clone(&broker), limits.decoded));
     let server = tokio::spawn(server::run(kafka, service, limits, server_stats, stop_server.clone()));
+    let stop_jobs = CancellationToken::new();
+    let jobs = tokio::spawn(sealer.run(stop_jobs.clone()));
     readiness.ready(metadata.store());
     tracing::info!(kafka = %addresses.kafka, http = %addresses.http, cluster = %broker.identity.cluster_id, "serving");
 
@@ -129,6 +133,8 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
         metadata,
         server,
         http,
+        jobs,
+        stop_jobs,
         stop_server,
         stop_http,
         deadline,
@@ -180,6 +186,10 @@ impl RunningAgent {
         // Calls that wait for other members of a group would outlast any deadline.
         let (stopped, (), ()) =
             tokio::join!(server, self.broker.groups.shutdown(), self.broker.produce.shutdown());
+        self.stop_jobs.cancel();
+        if let Err(error) = self.jobs.await {
+            tracing::error!(%error, "a background job ended badly");
+        }
         self.feed.shutdown().await;
         drop(self.broker);
         self.metadata.close().await;

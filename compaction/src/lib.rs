@@ -1,1 +1,7 @@
-//! 
+//! Background jobs over stored data. Today: the [`seal`](sealer), which folds a partition's log rows into its packed
+//! index.
+//!
+//! A job is a plan (a pure function of metadata), a transfer, and a swap: one metadata transaction that fails if its
+//! ground changed. Jobs are safe to run twice, by any agent.
+
+pub mod sealer;

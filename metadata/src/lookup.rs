@@ -3,10 +3,10 @@
 
 use penstock_types::{BatchPosition, Offset, TimestampMs};
 
-use crate::fold::{BatchEntry, LogEntry};
+use crate::fold::{AbortedTransaction, BatchEntry, LogEntry};
 use crate::keys::index::{self, PackedIndex};
-use crate::keys::Keyspace;
-use crate::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError};
+use crate::keys::{Keyspace, aborted};
+use crate::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, single_key};
 use crate::view::PartitionView;
 
 /// Bounds of a plan.
@@ -96,6 +96,37 @@ impl LogReader {
             }
             next = packed.last_offset().map_or(sealed, |last| last.plus(1)).max(next);
         }
+    }
+
+    /// The aborted transactions that touch the offsets from `from` to `to`, by the offset of their marker.
+    pub async fn aborted(
+        &self,
+        view: &PartitionView,
+        from: Offset,
+        to: Offset,
+    ) -> Result<Vec<AbortedTransaction>, StoreError> {
+        let touches = |aborted: &AbortedTransaction| aborted.last_offset >= from && aborted.first_offset < to;
+        let (sealed, tail) = view.read(|tail| {
+            (tail.sealed, tail.aborted.iter().copied().filter(touches).collect::<Vec<_>>())
+        });
+        let mut found = Vec::new();
+        let mut range = aborted::from_offset(&self.keyspace, view.partition, from);
+        while from < sealed {
+            let mut transaction = self.store.begin(Priority::Default);
+            let page = transaction.range(range.clone(), RangeOptions::page(500, Isolation::Snapshot)).await?;
+            for row in &page.rows {
+                let aborted = aborted::decode(&self.keyspace, row)?;
+                if touches(&aborted) && aborted.last_offset < sealed {
+                    found.push(aborted);
+                }
+            }
+            match page.rows.last() {
+                Some(last) if page.more => range.start = single_key(&last.key).end,
+                _ => break,
+            }
+        }
+        found.extend(tail);
+        Ok(found)
     }
 
     /// The index value that holds `offset`, or the next one.

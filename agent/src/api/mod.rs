@@ -20,6 +20,24 @@
 
 pub mod api_versions;
 pub mod context;
+mod delete_groups;
+mod describe_groups;
+mod fetch;
+mod fetch_encode;
+mod find_coordinator;
+mod group_error;
+mod heartbeat;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
 mod table;
 
 use std::sync::Arc;
@@ -35,7 +53,23 @@ use table::{Route, apis};
 pub use table::{ApiRow, DecodeError, Mode, Routed};
 
 apis! {
+    Admitted Produce, ProduceRequest => produce::admit, 3..=13, reported from 0;
+    Concurrent Fetch, FetchRequest => fetch::handle, 4..=18;
+    InOrder ListOffsets, ListOffsetsRequest => list_offsets::handle, 1..=10;
+    InOrder OffsetCommit, OffsetCommitRequest => offset_commit::handle, 2..=9;
+    InOrder OffsetFetch, OffsetFetchRequest => offset_fetch::handle, 1..=9;
+    InOrder FindCoordinator, FindCoordinatorRequest => find_coordinator::handle, 0..=6;
+    InOrder JoinGroup, JoinGroupRequest => join_group::handle, 0..=9;
+    InOrder Heartbeat, HeartbeatRequest => heartbeat::handle, 0..=4;
+    InOrder LeaveGroup, LeaveGroupRequest => leave_group::handle, 0..=5;
+    InOrder SyncGroup, SyncGroupRequest => sync_group::handle, 0..=5;
+    InOrder DescribeGroups, DescribeGroupsRequest => describe_groups::handle, 0..=6;
+    InOrder ListGroups, ListGroupsRequest => list_groups::handle, 0..=5;
     InOrder ApiVersions, ApiVersionsRequest => api_versions::handle, 0..=4;
+    InOrder InitProducerId, InitProducerIdRequest => init_producer_id::handle, 0..=5;
+    InOrder OffsetForLeaderEpoch, OffsetForLeaderEpochRequest => offset_for_leader_epoch::handle, 2..=4;
+    InOrder DeleteGroups, DeleteGroupsRequest => delete_groups::handle, 0..=2;
+    InOrder OffsetDelete, OffsetDeleteRequest => offset_delete::handle, 0..=0;
 }
 
 /// The row of an API; `None` for one that isn't served.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use penstock_compaction::sealer::{SealSettings, Sealer};
 use penstock_config::broker::BrokerConfig;
 use penstock_config::{AgentConfig, CacheOptions, FetchOptions, GroupOptions};
 use penstock_metadata::commit::Committer;
@@ -47,6 +48,7 @@ pub(super) struct Opened {
 pub(super) struct Services {
     pub(super) broker: Arc<Broker>,
     pub(super) feed: Arc<FeedWatch>,
+    pub(super) sealer: Arc<Sealer>,
 }
 
 pub(super) async fn start(
@@ -75,6 +77,7 @@ pub(super) async fn start(
         topics: CatalogGround { catalog: Arc::clone(&topics), keyspace: keyspace.clone() },
         producer_expiry,
     };
+    let sealer = Sealer::new(Arc::clone(&store), keyspace.clone(), seal_settings(&config));
     let produce_parts = ProduceParts {
         store: Arc::clone(&store),
         committer,
@@ -83,6 +86,7 @@ pub(super) async fn start(
         cache: Arc::clone(&cache),
         views: Arc::clone(&views),
         log: log.clone(),
+        sealer: Arc::clone(&sealer),
         randomness: Arc::clone(&parts.randomness),
     };
     let fetch_parts =
@@ -117,7 +121,7 @@ pub(super) async fn start(
         views,
         groups,
     });
-    Ok(Services { broker, feed })
+    Ok(Services { broker, feed, sealer })
 }
 
 fn milliseconds(options: &BrokerConfig, name: &str) -> Duration {
@@ -150,6 +154,11 @@ fn produce_settings(config: &AgentConfig) -> ProduceSettings {
         uploads: config.upload.concurrency as usize,
         deadline: config.upload.deadline,
     }
+}
+
+fn seal_settings(config: &AgentConfig) -> SealSettings {
+    let options = &config.seal;
+    SealSettings { rows: u64::from(options.rows), age: options.age, interval: options.interval }
 }
 
 fn fetch_settings(options: &FetchOptions) -> FetchSettings {

@@ -2,6 +2,8 @@
 
 use penstock_types::TimestampMs;
 
+/// The smallest length field that any of Kafka's formats has.
+pub(super) const SMALLEST_LENGTH: i32 = 14;
 /// Record errors that are kept (and sent) of one batch; further ones are only counted. Kafka sends them all.
 pub const MAX_RECORD_ERRORS: usize = 4096;
 
@@ -40,6 +42,12 @@ pub enum BatchError {
     /// The bytes are damaged.
     #[error("the batch is corrupt: {0}")]
     Corrupt(#[from] Corruption),
+    /// So short that Kafka runs over its end while it looks for the producer's id.
+    #[error("{bytes} bytes have no producer id")]
+    NoProducerId {
+        /// How long it is.
+        bytes: usize,
+    },
     /// Larger than `max.message.bytes`, as sent or after it was compressed anew.
     #[error("the batch has {bytes} bytes, the topic takes {limit} at most")]
     TooLarge {
@@ -113,7 +121,8 @@ impl BatchError {
             | Self::Invalid(_)
             | Self::MalformedRecord { .. }
             | Self::DecompressionBomb { .. } => Refusal::InvalidRecord,
-            Self::UnknownCodec { .. }
+            Self::NoProducerId { .. }
+            | Self::UnknownCodec { .. }
             | Self::MalformedRecordLength { .. }
             | Self::Undecodable { .. }
             | Self::OffsetsNotConsecutive
@@ -123,11 +132,17 @@ impl BatchError {
         }
     }
 
-    /// The partition's error message in Kafka's answer: only refused records have one. `topic_partition` is
-    /// written as `topic-0`.
+    /// The partition's error message in Kafka's answer; most errors have none. `topic_partition` is written as
+    /// `topic-0`.
     pub fn message(&self, topic_partition: &str) -> Option<String> {
         match self {
             Self::Records(errors) => Some(errors.message(topic_partition)),
+            Self::Corrupt(Corruption::Magic { magic }) => {
+                Some(format!("Invalid magic found in record: {magic}"))
+            }
+            Self::Corrupt(Corruption::Length { length }) if *length < SMALLEST_LENGTH => Some(format!(
+                "Record size {length} is less than the minimum record overhead ({SMALLEST_LENGTH})"
+            )),
             _ => None,
         }
     }
@@ -158,6 +173,9 @@ pub enum Corruption {
         /// What it says.
         magic: i8,
     },
+    /// What follows the batch is none, and not the piece of one either.
+    #[error("garbage behind the batch")]
+    Trailing,
     /// Shorter than a header.
     #[error("{bytes} bytes are no header")]
     TooShort {

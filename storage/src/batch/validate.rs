@@ -10,15 +10,14 @@ use bytes::Bytes;
 use penstock_types::TimestampMs;
 
 use super::check::{RecordChecker, check_slice, check_stream};
-use super::error::{BatchError, Corruption, InvalidBatch};
+use super::error::{BatchError, Corruption, InvalidBatch, SMALLEST_LENGTH};
 use super::header::{BatchHeader, CRC_START, Codec, HEADER_BYTES, LOG_OVERHEAD_BYTES, MAGIC, TimestampType};
 use super::rewrite;
 use super::source::Stream;
 
-/// The smallest length field that any of Kafka's formats has.
-const SMALLEST_LENGTH: i32 = 14;
 const MAGIC_AT: usize = 16;
 const ATTRIBUTES_LOW_BYTE_AT: usize = 22;
+const PRODUCER_ID_END: usize = 51;
 
 /// What a topic's configuration and the request's version ask of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +68,9 @@ pub struct ValidatedBatch {
 /// (LogAppendTime, `compression.type`). The bytes are not copied unless they change.
 pub fn validate(bytes: &Bytes, rules: &ValidationRules) -> Result<ValidatedBatch, BatchError> {
     let bytes = bytes.slice(..only_batch(bytes, rules.allow_zstd)?);
+    if bytes.len() < PRODUCER_ID_END {
+        return Err(BatchError::NoProducerId { bytes: bytes.len() });
+    }
     let base_offset = bytes.first_chunk::<8>().map_or(0, |offset| i64::from_be_bytes(*offset));
     if base_offset != 0 {
         return Err(InvalidBatch::BaseOffset { base_offset }.into());
@@ -132,9 +134,10 @@ fn only_batch(bytes: &[u8], allow_zstd: bool) -> Result<usize, BatchError> {
     if !allow_zstd && bytes[ATTRIBUTES_LOW_BYTE_AT] & 7 == Codec::Zstd.id() {
         return Err(BatchError::ZstdNotAllowed);
     }
-    match next_batch(&bytes[size..])? {
-        None => Ok(size),
-        Some(_) => Err(BatchError::SeveralBatches),
+    match next_batch(&bytes[size..]) {
+        Ok(None) => Ok(size),
+        Ok(Some(_)) => Err(BatchError::SeveralBatches),
+        Err(_) => Err(Corruption::Trailing.into()),
     }
 }
 

@@ -171,7 +171,7 @@ async fn jumps_of_versions_make_transactions_too_old() {
     let first = set(&store, "a", "x").await.expect("a commit");
     store.set_faults(MemoryFaults { version_jump: 1.0, ..MemoryFaults::default() });
     let second = set(&store, "a", "x").await.expect("a commit");
-    assert!(second.version.get() - first.version.get() >= 100_000_000);
+    assert!(second.version.get() - first.version.get() > 99_000_000);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,173 @@
+//! Fetch (key 1): record batches to be read, with incremental sessions (KIP-227) and topic ids (KIP-516).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchRequest, FetchTopic, ForgottenTopic};
+use penstock_metadata::topics::Topic;
+use penstock_types::{PartitionIndex, TopicId, TopicPartition};
+
+use super::context::RequestContext;
+use super::fetch_encode::{self, AnsweredPartition};
+use crate::broker::Broker;
+use crate::fetch::session::{
+    FetchContext, News, PartitionKey, SessionError, SessionRequest, TopicKey, Wanted,
+};
+use crate::fetch::{self, FetchTarget, FetchedPartition, IsolationLevel, PartitionError};
+use crate::wire::{EncodeError, Frame};
+
+/// From this version on topics are named by id.
+const TOPIC_IDS: i16 = 13;
+
+/// Answers at once, or when there is enough. Dropped when the client goes away.
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    request: FetchRequest,
+    context: &RequestContext,
+) -> Result<Frame, EncodeError> {
+    let version = context.api_version;
+    let session = SessionRequest { id: request.session_id, epoch: request.session_epoch };
+    let named = named_partitions(&request.topics, version);
+    let forgotten = forgotten_partitions(&request.forgotten_topics_data, version);
+    let new_id = (broker.randomness.next_u64() >> 33) as i32;
+    let begun = broker.sessions.lock().begin(session, named, &forgotten, version >= TOPIC_IDS, new_id);
+    let fetch = match begun {
+        Ok(fetch) => fetch,
+        Err(error) => return fetch_encode::refusal(context, session_error(error)),
+    };
+    if let Err(error) = broker.topics.refresh().await {
+        tracing::debug!(%error, "topics can't be read; a fetch goes by what is known");
+    }
+    let is_replica = request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0;
+    let mut resolved: Vec<Result<FetchTarget, ResponseError>> = Vec::with_capacity(fetch.partitions.len());
+    for (key, wanted) in &fetch.partitions {
+        // Agents don't replicate from one another: nobody follows a leader here.
+        resolved.push(match is_replica {
+            true => Err(ResponseError::NotLeaderOrFollower),
+            false => resolve(broker, key, wanted),
+        });
+    }
+    let isolation = match request.isolation_level {
+        1 => IsolationLevel::ReadCommitted,
+        _ => IsolationLevel::ReadUncommitted,
+    };
+    let asked = fetch::FetchRequest {
+        targets: resolved.iter().flatten().copied().collect(),
+        min_bytes: request.min_bytes.max(0) as u64,
+        max_bytes: request.max_bytes.max(0) as u64,
+        max_wait: Duration::from_millis(request.max_wait_ms.max(0) as u64),
+        isolation,
+    };
+    let fetched = broker.fetch.fetch(&asked, resolved.iter().any(Result::is_err)).await;
+    let mut results = fetched.partitions.into_iter();
+    let answers: Vec<Result<FetchedPartition, ResponseError>> = resolved
+        .iter()
+        .map(|target| match target {
+            Ok(_) => match results.next() {
+                Some(result) => result.map_err(|error| partition_error(&error)),
+                None => Err(ResponseError::UnknownServerError),
+            },
+            Err(error) => Err(*error),
+        })
+        .collect();
+    let told = tell(broker, &fetch, &answers);
+    let answered = fetch.partitions.iter().zip(&answers).zip(told).filter(|(_, told)| *told);
+    let answered = answered.map(|(((key, _), answer), _)| AnsweredPartition { key, answer });
+    fetch_encode::answer(context, fetch.session, isolation, answered, fetched.memory)
+}
+
+fn tell(
+    broker: &Broker,
+    fetch: &FetchContext,
+    answers: &[Result<FetchedPartition, ResponseError>],
+) -> Vec<bool> {
+    let news: Vec<News> = answers
+        .iter()
+        .map(|answer| match answer {
+            Ok(fetched) => News {
+                high_watermark: fetched.high_watermark.get(),
+                log_start: fetched.log_start.get(),
+                has_records: fetched.bytes > 0,
+                is_error: false,
+            },
+            Err(_) => News { high_watermark: -1, log_start: -1, has_records: false, is_error: true },
+        })
+        .collect();
+    broker.sessions.lock().tell(fetch, &news)
+}
+
+fn topic_key(name: &str, id: uuid::Uuid, version: i16) -> TopicKey {
+    if version >= TOPIC_IDS { TopicKey::Id(TopicId::new(id)) } else { TopicKey::Name(name.to_owned()) }
+}
+
+fn named_partitions(topics: &[FetchTopic], version: i16) -> Vec<(PartitionKey, Wanted)> {
+    let mut named = Vec::new();
+    for topic in topics {
+        let key = topic_key(&topic.topic, topic.topic_id, version);
+        for partition in &topic.partitions {
+            let wanted = Wanted {
+                offset: partition.fetch_offset,
+                max_bytes: partition.partition_max_bytes,
+                current_leader_epoch: partition.current_leader_epoch,
+                last_fetched_epoch: partition.last_fetched_epoch,
+            };
+            named.push((PartitionKey { topic: key.clone(), partition: partition.partition }, wanted));
+        }
+    }
+    named
+}
+
+fn forgotten_partitions(topics: &[ForgottenTopic], version: i16) -> Vec<PartitionKey> {
+    let of_topic = |topic: &ForgottenTopic| {
+        let key = topic_key(&topic.topic, topic.topic_id, version);
+        let keys = topic.partitions.iter().map(move |partition| PartitionKey {
+            topic: key.clone(),
+            partition: *partition,
+        });
+        keys.collect::<Vec<_>>()
+    };
+    topics.iter().flat_map(of_topic).collect()
+}
+
+fn resolve(broker: &Broker, key: &PartitionKey, wanted: &Wanted) -> Result<FetchTarget, ResponseError> {
+    let topic: Arc<Topic> = match &key.topic {
+        TopicKey::Id(id) => broker.topics.by_id(*id).ok_or(ResponseError::UnknownTopicId)?,
+        TopicKey::Name(name) => {
+            broker.topics.by_name(name).ok_or(ResponseError::UnknownTopicOrPartition)?
+        }
+    };
+    let partition = PartitionIndex::new(key.partition);
+    if !topic.has_partition(partition) {
+        return Err(ResponseError::UnknownTopicOrPartition);
+    }
+    Ok(FetchTarget {
+        partition: TopicPartition { topic: topic.id, partition },
+        offset: wanted.offset,
+        max_bytes: wanted.max_bytes.max(0) as u64,
+        current_leader_epoch: (wanted.current_leader_epoch >= 0).then_some(wanted.current_leader_epoch),
+        last_fetched_epoch: (wanted.last_fetched_epoch >= 0).then_some(wanted.last_fetched_epoch),
+    })
+}
+
+fn session_error(error: SessionError) -> ResponseError {
+    match error {
+        SessionError::NotFound => ResponseError::FetchSessionIdNotFound,
+        SessionError::InvalidEpoch => ResponseError::InvalidFetchSessionEpoch,
+        SessionError::TopicIds => ResponseError::FetchSessionTopicIdError,
+    }
+}
+
+/// Kafka's answer where a partition can't be fetched, or its offsets told.
+pub(crate) fn partition_error(error: &PartitionError) -> ResponseError {
+    match error {
+        PartitionError::OffsetOutOfRange => ResponseError::OffsetOutOfRange,
+        PartitionError::FencedLeaderEpoch => ResponseError::FencedLeaderEpoch,
+        PartitionError::UnknownLeaderEpoch => ResponseError::UnknownLeaderEpoch,
+        // Retriable, and consumers try again without telling their user.
+        PartitionError::Unavailable(reason) => {
+            tracing::debug!(reason, "a partition can't be read now");
+            ResponseError::KafkaStorageError
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! When partitions are sealed: by rows and by age, so that tails stay cheap to fold and an idle partition's rows don't
+//! pin mixed objects.
+//!
+//! An agent knows what it committed itself ([`Sealer::wrote`]). What others left behind (an agent that died) is found
+//! by a walk over the partitions that have rows, at the start and once per `age`. Two agents that seal the same
+//! partition conflict, and one of them comes back later: nothing is lost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use penstock_metadata::keys::log::{self, LogKey};
+use penstock_metadata::keys::{Family, Keyspace};
+use penstock_metadata::kv::{
+    Isolation, Priority, RangeOptions, SharedStore, StoreError, limits, prefixed, single_key,
+};
+use penstock_metadata::sealing::seal_partition;
+use penstock_types::{TopicPartition, pause};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// When to seal.
+#[derive(Debug, Clone, Copy)]
+pub struct SealSettings {
+    /// A partition with so many rows.
+    pub rows: u64,
+    /// A partition whose oldest row is that old.
+    pub age: Duration,
+    /// How often partitions are looked at.
+    pub interval: Duration,
+}
+
+/// Counters of the seal.
+#[derive(Debug, Default)]
+pub struct SealStats {
+    /// Partitions sealed.
+    pub seals: AtomicU64,
+    /// Rows folded.
+    pub rows: AtomicU64,
+    /// Index values written.
+    pub values: AtomicU64,
+    /// Seals that conflicted or failed, to be tried again.
+    pub failures: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Unsealed {
+    rows: u64,
+    since: Instant,
+}
+
+/// The seal job of one agent.
+#[derive(Debug)]
+pub struct Sealer {
+    store: SharedStore,
+    keyspace: Keyspace,
+    settings: SealSettings,
+    unsealed: Mutex<BTreeMap<TopicPartition, Unsealed>>,
+    stats: SealStats,
+}
+
+impl Sealer {
+    /// A job that knows of no rows yet.
+    pub fn new(store: SharedStore, keyspace: Keyspace, settings: SealSettings) -> Arc<Self> {
+        Arc::new(Self { store, keyspace, settings, unsealed: Mutex::default(), stats: SealStats::default() })
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &SealStats {
+        &self.stats
+    }
+
+    /// Partitions with rows that are not sealed yet, as far as this agent knows.
+    pub fn unsealed(&self) -> usize {
+        self.unsealed.lock().len()
+    }
+
+    /// Rows were committed to a partition.
+    pub fn wrote(&self, partition: TopicPartition, rows: u64) {
+        let now = Instant::now();
+        let mut unsealed = self.unsealed.lock();
+        let entry = unsealed.entry(partition).or_insert(Unsealed { rows: 0, since: now });
+        entry.rows += rows;
+    }
+
+    /// Runs until cancelled.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut walked: Option<Instant> = None;
+        while !stop.is_cancelled() {
+            if walked.is_none_or(|at| at.elapsed() >= self.settings.age) {
+                walked = Some(Instant::now());
+                if let Err(error) = self.walk(&stop).await {
+                    tracing::debug!(%error, "the walk over unsealed partitions ended early");
+                }
+            }
+            self.seal_due(&stop).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = pause(self.settings.interval) => {}
+            }
+        }
+    }
+
+    /// Seals what is due now.
+    pub async fn seal_due(&self, stop: &CancellationToken) {
+        let now = Instant::now();
+        let due: Vec<TopicPartition> = {
+            let unsealed = self.unsealed.lock();
+            let is_due = |unsealed: &Unsealed| {
+                unsealed.rows >= self.settings.rows
+                    || now.saturating_duration_since(unsealed.since) >= self.settings.age
+            };
+            unsealed.iter().filter(|(_, unsealed)| is_due(unsealed)).map(|(partition, _)| *partition).collect()
+        };
+        for partition in due {
+            if stop.is_cancelled() {
+                return;
+            }
+            // Forgotten first: what is written from here on counts anew.
+            let forgotten = self.unsealed.lock().remove(&partition);
+            if let Err(error) = self.seal(partition).await {
+                tracing::debug!(%error, %partition, "a seal is tried again later");
+                self.stats.failures.fetch_add(1, Ordering::Relaxed);
+                if let Some(forgotten) = forgotten {
+                    self.put_back(partition, forgotten);
+                }
+            }
+        }
+    }
+
+    fn put_back(&self, partition: TopicPartition, forgotten: Unsealed) {
+        let mut unsealed = self.unsealed.lock();
+        let entry = unsealed.entry(partition).or_insert(Unsealed { rows: 0, since: forgotten.since });
+        entry.rows += forgotten.rows;
+        entry.since = entry.since.min(forgotten.since);
+    }
+
+    /// Seals all rows of a partition.
+    pub async fn seal(&self, partition: TopicPartition) -> Result<(), StoreError> {
+        let mut conflicts = 0;
+        loop {
+            match seal_partition(&self.store, &self.keyspace, partition).await {
+                Ok(sealed) => {
+                    self.stats.rows.fetch_add(sealed.rows as u64, Ordering::Relaxed);
+                    self.stats.values.fetch_add(sealed.values as u64, Ordering::Relaxed);
+                    if sealed.more {
+                        continue;
+                    }
+                    self.stats.seals.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                // Run again it finds what became of an unknown outcome: the seal's position tells.
+                Err(error) if error.is_retryable() && conflicts < 3 => {
+                    conflicts += 1;
+                    pause(Duration::from_millis(20 << conflicts)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Finds the partitions that have rows: one small read each.
+    async fn walk(&self, stop: &CancellationToken) -> Result<(), StoreError> {
+        let mut range = prefixed(&self.keyspace.family(Family::Log));
+        while !stop.is_cancelled() {
+            let mut transaction = self.store.begin(Priority::Batch);
+            let version = transaction.read_version().await?;
+            let page = transaction.range(range.clone(), RangeOptions::page(1, Isolation::Snapshot)).await?;
+            let Some(row) = page.rows.first() else { return Ok(()) };
+            let (partition, key) = log::parse_key(&self.keyspace, &row.key)?;
+            if let LogKey::Row(at) = key {
+                let versions = version.get().saturating_sub(at.stamp.version().get());
+                let age = Duration::from_secs(versions / limits::VERSIONS_PER_SECOND);
+                let since = Instant::now().checked_sub(age.min(self.settings.age));
+                let mut unsealed = self.unsealed.lock();
+                unsealed
+                    .entry(partition)
+                    .or_insert(Unsealed { rows: 1, since: since.unwrap_or_else(Instant::now) });
+            }
+            range.start = single_key(&log::counter_key(&self.keyspace, partition)).end;
+        }
+        Ok(())
+    }
+}
