@@ -1,0 +1,69 @@
+//! FindCoordinator (key 10): which broker coordinates a group (KIP-699 asks for several at once, from version 4).
+//!
+//! This agent coordinates every group. There is no transaction coordinator: whoever looks for one is told that it is
+//! not available, as InitProducerId says too. There is no share coordinator: Kafka without one answers
+//! INVALID_REQUEST.
+
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::BrokerId;
+use kafka_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
+use kafka_protocol::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::context::RequestContext;
+use super::group_error::text;
+use crate::broker::{Broker, Identity};
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+/// From this version on several keys are asked for at once.
+const BATCHED: i16 = 4;
+
+/// Answers for each key.
+pub(crate) async fn handle(
+    broker: &Arc<Broker>,
+    request: FindCoordinatorRequest,
+    context: &RequestContext,
+) -> FindCoordinatorResponse {
+    answer(&broker.identity, &request, context.api_version)
+}
+
+fn answer(identity: &Identity, request: &FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
+    let error = match request.key_type {
+        GROUP => None,
+        TRANSACTION => Some(ResponseError::CoordinatorNotAvailable),
+        _ => Some(ResponseError::InvalidRequest),
+    };
+    if version < BATCHED {
+        let found = coordinator(identity, &StrBytes::default(), error);
+        // Kafka's words.
+        let message = match error {
+            None => "NONE",
+            Some(ResponseError::CoordinatorNotAvailable) => "The coordinator is not available.",
+            Some(_) => "The request is not one that this broker can serve.",
+        };
+        return FindCoordinatorResponse::default()
+            .with_error_code(found.error_code)
+            .with_error_message(Some(StrBytes::from_static_str(message)))
+            .with_node_id(found.node_id)
+            .with_host(found.host)
+            .with_port(found.port);
+    }
+    let coordinators = request.coordinator_keys.iter().map(|key| coordinator(identity, key, error)).collect();
+    FindCoordinatorResponse::default().with_coordinators(coordinators)
+}
+
+fn coordinator(identity: &Identity, key: &StrBytes, error: Option<ResponseError>) -> Coordinator {
+    let found = Coordinator::default().with_key(key.clone());
+    match error {
+        None => found
+            .with_node_id(BrokerId(identity.node_id))
+            .with_host(text(&identity.advertised_host))
+            .with_port(i32::from(identity.advertised_port)),
+        Some(error) => {
+            found.with_error_code(error.code()).with_node_id(BrokerId(-1)).with_port(-1)
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Removing offsets that nobody has used for `offsets.retention.minutes`, those of deleted topics, and groups without
+//! members that hold no offsets.
+
+use std::sync::Arc;
+
+use penstock_metadata::groups::GroupError;
+use penstock_metadata::keys::group::{GroupHeader, StoredState};
+use penstock_metadata::keys::group_offset::CommittedOffset;
+use penstock_types::{TimestampMs, pause};
+use tokio::sync::oneshot;
+
+use super::actor::Command;
+use super::classic::OffsetExpiry;
+use super::service::GroupCoordinator;
+
+/// Groups of one page.
+const PAGE: usize = 500;
+
+pub(super) type Offset = CommittedOffset;
+
+/// Whether an offset has expired.
+pub(super) fn is_expired(
+    rule: OffsetExpiry,
+    offset: &CommittedOffset,
+    now_ms: TimestampMs,
+    retention_ms: i64,
+) -> bool {
+    if let Some(at) = offset.expires_at_ms {
+        return now_ms >= at;
+    }
+    let since = match rule {
+        OffsetExpiry::SinceMs(since) => since,
+        OffsetExpiry::SinceCommit => offset.committed_at_ms,
+    };
+    now_ms.saturating_sub(since) >= retention_ms
+}
+
+impl GroupCoordinator {
+    /// Looks for expired offsets again and again, until shutdown.
+    pub(super) async fn expire_offsets(self: Arc<Self>) {
+        let shared = Arc::clone(self.shared());
+        let rounds = async {
+            loop {
+                pause(shared.options.offsets_retention_check_interval).await;
+                let now_ms = shared.clock.now_ms();
+                if let Err(error) = self.expire_once(now_ms).await {
+                    tracing::warn!(%error, "groups were not searched for expired offsets");
+                }
+            }
+        };
+        shared.cancel.run_until_cancelled(rounds).await.unwrap_or(());
+    }
+
+    /// One search through all groups, as of the wall clock's `now_ms`.
+    ///
+    /// # Errors
+    /// The store's; what was found before is removed all the same.
+    pub async fn expire_once(&self, now_ms: TimestampMs) -> Result<(), GroupError> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.shared().groups.list(after.as_deref(), PAGE).await?;
+            for (group, header) in &page.groups {
+                if self.may_expire(group, header, now_ms).await? {
+                    let (answer, done) = oneshot::channel();
+                    if self.send(group, Command::Expire(now_ms, answer)).await.is_ok() {
+                        let _ = done.await;
+                    }
+                }
+            }
+            match page.groups.into_iter().next_back() {
+                Some((last, _)) if page.more => after = Some(last),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether it is worth asking the group's task. A group with members is left to whoever coordinates it.
+    async fn may_expire(
+        &self,
+        group: &str,
+        header: &GroupHeader,
+        now_ms: TimestampMs,
+    ) -> Result<bool, GroupError> {
+        if self.is_loaded(group) {
+            return Ok(true);
+        }
+        if header.state != StoredState::Empty {
+            return Ok(false);
+        }
+        let rule = match &header.protocol_type {
+            None => OffsetExpiry::SinceCommit,
+            Some(_) => OffsetExpiry::SinceMs(header.state_since_ms),
+        };
+        let retention = self.shared().options.offsets_retention;
+        let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        // Offsets of deleted topics are left out here: of a group that has others they go with those.
+        let offsets = self.shared().groups.fetch_all_offsets(group).await?;
+        let mut offsets = offsets.values().flat_map(std::collections::BTreeMap::values).peekable();
+        Ok(offsets.peek().is_none() || offsets.any(|offset| is_expired(rule, offset, now_ms, retention)))
+    }
+}
