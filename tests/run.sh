@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# All tests with one command: installs what they need by package name, builds, runs every part, ends with counts.
+# A part whose tool can't be had is listed as skipped, by name and with the reason; it never counts as passed.
+set -uo pipefail
+
+usage() {
+    cat <<'USAGE'
+usage: tests/run.sh [--no-install] [--only PART]...
+
+Runs all tests and ends with a line `N passed, N failed, N skipped`; exit code 1 if any failed.
+
+  --no-install   use what is there; install nothing
+  --only PART    only this part; may be given more than once
+  --list         the parts, a line each
+  --help         this text
+USAGE
+}
+
+cd "$(dirname "$0")/.." || exit 2
+ROOT=$PWD
+STATE=${PENSTOCK_TEST_STATE:-$ROOT/target/test-state}
+LOGS=$STATE/logs
+PARTS=(lint rust clients faults differential)
+ONLY=()
+INSTALL=1
+while [ $# -gt 0 ]; do
+    case $1 in
+        --no-install) INSTALL=0 ;;
+        --only) shift; ONLY+=("${1:?--only needs a part}") ;;
+        --list) printf '%s\n' "${PARTS[@]}"; exit 0 ;;
+        --help|-h) usage; exit 0 ;;
+        *) usage >&2; exit 2 ;;
+    esac
+    shift
+done
+[ ${#ONLY[@]} -gt 0 ] || ONLY=("${PARTS[@]}")
+mkdir -p "$LOGS"
+export PENSTOCK_TEST_STATE=$STATE
+
+passed=0 failed=0 skipped=0
+say() { printf '\n== %s\n' "$*"; }
+pass() { passed=$((passed + ${2:-1})); printf 'ok      %s\n' "$1"; }
+fail() { failed=$((failed + ${2:-1})); printf 'FAILED  %s\n' "$1"; }
+skip() { skipped=$((skipped + 1)); printf 'skipped %s: %s\n' "$1" "$2"; }
+wanted() { local part; for part in "${ONLY[@]}"; do [ "$part" = "$1" ] && return 0; done; return 1; }
+
+# Runs a command with its output in a log; shows the log's end if it fails.
+logged() {
+    local name=$1; shift
+    if "$@" >"$LOGS/$name.log" 2>&1; then return 0; fi
+    tail -n 60 "$LOGS/$name.log"
+    return 1
+}
+
+# Adds up what `cargo test` prints.
+count_cargo() {
+    local log=$1 results
+    results=$(awk '/^test result:/ { p += $4; f += $6; i += $8 } END { print p + 0, f + 0, i + 0 }' "$log")
+    read -r p f i <<<"$results"
+    passed=$((passed + p)); failed=$((failed + f))
+    [ "$i" -eq 0 ] || printf '%s tests are for running by hand (#[ignore])\n' "$i"
+    grep -hE '^skipped: ' "$log" | sort -u | while read -r line; do printf '%s\n' "$line"; done
+    skipped=$((skipped + $(grep -hE '^skipped: ' "$log" | sort -u | wc -l)))
+    [ "$f" -eq 0 ]
+}
+
+# Adds up what a part of ours prints as its last line: `N passed, N failed, N skipped`.
+count_part() {
+    local name=$1 log=$LOGS/$1.log line
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
+    if [ -z "$line" ]; then fail "$name ended without counts"; return; fi
+    passed=$((passed + $(cut -d' ' -f1 <<<"$line")))
+    failed=$((failed + $(cut -d' ' -f3 <<<"$line")))
+    skipped=$((skipped + $(cut -d' ' -f5 <<<"$line")))
+}
+
+install_tools() {
+    say 'installing what the tests need'
+    if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+        local missing=() package
+        for package in kcat python3 python3-venv maven default-jre-headless nodejs npm golang-go curl; do
+            case $package in
+                python3-venv) python3 -c 'import ensurepip' 2>/dev/null || missing+=("$package") ;;
+                maven) command -v mvn >/dev/null || missing+=("$package") ;;
+                default-jre-headless) command -v java >/dev/null || missing+=("$package") ;;
+                nodejs) command -v node >/dev/null || missing+=("$package") ;;
+                golang-go) command -v go >/dev/null || missing+=("$package") ;;
+                *) command -v "$package" >/dev/null || missing+=("$package") ;;
+            esac
+        done
+        if [ ${#missing[@]} -gt 0 ]; then
+            logged apt sh -c "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq ${missing[*]}" \
+                || printf 'some Debian packages could not be installed; what needs them is skipped\n'
+        fi
+    fi
+    if ! command -v minio >/dev/null && [ ! -x "$HOME/go/bin/minio" ] && command -v go >/dev/null; then
+        logged minio-install go install github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c \
+            || printf 'MinIO could not be installed; what needs it is skipped\n'
+    fi
+}
+
+part_lint() {
+    say 'formatting, lints, crate edges'
+    if logged fmt cargo fmt --all --check; then pass 'cargo fmt'; else fail 'cargo fmt'; fi
+    if logged clippy cargo clippy -q --workspace --all-targets -- -D warnings; then pass 'cargo clippy'; else fail 'cargo clippy'; fi
+}
+
+start_minio() {
+    local port=${PENSTOCK_TEST_S3_PORT:-19555}
+    MINIO_PID_FILE=$STATE/minio.pid
+    rm -rf "$STATE/minio"
+    if ! logged minio minio/run.sh --background --pid-file "$MINIO_PID_FILE" --port "$port" --data-dir "$STATE/minio" \
+        --bucket penstock-test; then
+        return 1
+    fi
+    # What the script prints is the environment to be exported.
+    eval "$(grep -E '^export ' "$LOGS/minio.log")"
+    export PENSTOCK_TEST_S3_ENDPOINT="http://127.0.0.1:$port" PENSTOCK_TEST_S3_BUCKET=penstock-test
+}
+
+stop_minio() {
+    if [ -n "${MINIO_PID_FILE:-}" ] && [ -f "$MINIO_PID_FILE" ]; then
+        kill "$(cat "$MINIO_PID_FILE")" 2>/dev/null
+        rm -f "$MINIO_PID_FILE"
+    fi
+}
+trap stop_minio EXIT
+
+part_rust() {
+    say 'Rust tests'
+    if start_minio; then :; else skip 'S3 suite' 'no MinIO'; fi
+    cargo test --workspace --no-fail-fast 2>&1 | tee "$LOGS/rust.log" | grep -E '^(test result|test .*FAILED|error|skipped: |    Running)' 
+    if ! grep -qE '^test result:' "$LOGS/rust.log"; then fail 'the Rust tests did not run'; tail -n 40 "$LOGS/rust.log"; return; fi
+    if grep -qE '^error: could not compile' "$LOGS/rust.log"; then fail 'the Rust tests did not compile'; fi
+    count_cargo "$LOGS/rust.log" || grep -A30 -E '^failures:' "$LOGS/rust.log" | tail -n 200
+    stop_minio
+}
+
+# The parts with a program of their own; each prints its own lines and counts.
+part_program() {
+    local name=$1; shift
+    say "$name"
+    if [ ! -e "tests/$name/run.py" ]; then return; fi
+    if ! command -v python3 >/dev/null; then skip "$name" 'no python3'; return; fi
+    if ! logged build cargo build -q -p penstock-agent; then fail "$name: the broker does not build"; return; fi
+    PENSTOCK_BIN=$ROOT/target/debug/penstock python3 "tests/$name/run.py" 2>&1 | tee "$LOGS/$name.log"
+    count_part "$name"
+}
+
+[ "$INSTALL" -eq 1 ] && install_tools
+for part in "${PARTS[@]}"; do
+    wanted "$part" || continue
+    case $part in
+        lint) part_lint ;;
+        rust) part_rust ;;
+        *) part_program "$part" ;;
+    esac
+done
+printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" -eq 0 ]
