@@ -115,3 +115,39 @@ fn software_names_follow_the_rule() {
     // Versions below 3 have no names.
     assert_ne!(bytes(&rows(ALL), 2, ""), refused);
 }
+
+/// librdkafka 2.0 to 2.2 (Debian 12's kcat) skips a byte too few of each tagged field that is longer than one byte,
+/// and so reads on at the wrong place. It must find nothing there that leads it beyond the end.
+#[test]
+fn a_client_that_miscounts_tagged_fields_gets_through() {
+    fn skips_tags(bytes: &mut &[u8]) -> Option<()> {
+        fn varint(bytes: &mut &[u8]) -> Option<usize> {
+            let mut value = 0;
+            for shift in (0..35).step_by(7) {
+                let byte = *bytes.split_off_first()?;
+                value |= usize::from(byte & 0x7F) << shift;
+                if byte < 0x80 {
+                    return Some(value);
+                }
+            }
+            None
+        }
+        for _ in 0..varint(bytes)? {
+            let (_tag, length) = (varint(bytes)?, varint(bytes)?);
+            bytes.split_off(..length.saturating_sub(1))?;
+        }
+        Some(())
+    }
+    for rows in [rows(&ALL[..2]), rows(ALL), super::ROWS.to_vec()] {
+        let answer = bytes(&rows, 3, "librdkafka");
+        // length, correlation id, error | APIs, each of 7 bytes | throttle time
+        let (count, count_length) = match answer[10..12] {
+            [low @ 0x80..=0xFF, high] => (usize::from(low & 0x7F) | usize::from(high) << 7, 2),
+            [count, _] => (usize::from(count), 1),
+            _ => unreachable!("two bytes"),
+        };
+        assert_eq!(count, rows.len() + 1);
+        let mut tags = &answer[10 + count_length + 7 * rows.len() + 4..];
+        assert_eq!(skips_tags(&mut tags), Some(()), "{} bytes are left", tags.len());
+    }
+}
