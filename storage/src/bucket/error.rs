@@ -271,7 +271,8 @@ fn classify_sources(error: &object_store::Error) -> (ErrorClass, Outcome) {
         next = source.source();
     }
     // The local and the in-memory store name their range error only in words.
-    if error.to_string().contains("Wanted range starting at") {
+    let words = error.to_string();
+    if words.contains("Wanted range starting at") || words.contains("Requested range was invalid") {
         return (ErrorClass::OutOfRange, Outcome::DidNotHappen);
     }
     (ErrorClass::Other, Outcome::MayHaveHappened)

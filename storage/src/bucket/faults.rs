@@ -91,6 +91,11 @@ impl FaultyStore {
         Arc::new(Self { inner, randomness, faults: Mutex::default(), injected: AtomicU64::new(0) })
     }
 
+    /// The same over an empty store in memory.
+    pub fn in_memory(randomness: Arc<dyn Randomness>) -> Arc<Self> {
+        Self::new(Arc::new(object_store::memory::InMemory::new()), randomness)
+    }
+
     /// Sets the faults of all requests from now on.
     pub fn set(&self, faults: Faults) {
         *self.faults.lock() = faults;

@@ -18,6 +18,9 @@ const COALESCED_GAP: u64 = 256 * 1024;
 /// The largest object that is read whole. Data objects are read by ranges.
 const LARGEST_WHOLE: u64 = 16 * 1024 * 1024;
 
+/// Stores ignore a range that ends behind this and answer with the whole object.
+const FARTHEST: u64 = i64::MAX as u64;
+
 /// What is known of an object without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectHead {
@@ -101,6 +104,12 @@ impl Bucket {
         let location = self.location(Operation::Get, key)?;
         if range.start >= range.end {
             return Ok(LoadedBlocks { blocks: Vec::new(), object_bytes: 0 });
+        }
+        let range = range.start..range.end.min(FARTHEST);
+        if range.start >= range.end {
+            let failure =
+                Failure::new(ErrorClass::OutOfRange, Outcome::DidNotHappen, "no object is that long");
+            return Err(failure.into_error(Operation::Get, key, 0));
         }
         let bytes = range.end - range.start;
         let got = self
@@ -323,5 +332,38 @@ impl Filling {
 
     fn finish(self) -> Result<Vec<Bytes>, Failure> {
         if self.room > 0 || self.left > 0 { Err(short(&"too few")) } else { Ok(self.done) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_of_another_length_than_announced_is_refused() {
+        for announced in [1_u64, 9, 10, 11, 25] {
+            for sent in [0_usize, 9, 10, 11, 25, 1000] {
+                let mut filling = Filling::new(&(100..100 + announced), 10);
+                let added = vec![7; sent].chunks(4).try_for_each(|chunk| filling.add(chunk));
+                match added.and_then(|()| filling.finish()) {
+                    Ok(blocks) => {
+                        assert_eq!(sent as u64, announced);
+                        assert_eq!(blocks.concat(), vec![7; sent]);
+                        assert!(blocks.iter().rev().skip(1).all(|block| block.len() == 10));
+                    }
+                    Err(failure) => {
+                        assert_ne!(sent as u64, announced);
+                        assert_eq!(failure.class, ErrorClass::Corrupted);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cuts_cover_the_range() {
+        assert_eq!(cuts(&(5..5), 10).count(), 0);
+        assert_eq!(cuts(&(5..30), 10).collect::<Vec<_>>(), [10, 10, 5]);
+        assert_eq!(cuts(&(5..30), u64::MAX).collect::<Vec<_>>(), [25]);
     }
 }

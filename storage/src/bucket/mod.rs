@@ -34,6 +34,7 @@ mod get;
 mod hedge;
 mod histogram;
 mod http;
+mod leftovers;
 mod list;
 mod open;
 mod options;

@@ -226,7 +226,11 @@ async fn a_listing_carries_on_where_a_page_broke() {
         let others = FaultRates { unavailable: 200, lost_answer: 900, ..FaultRates::default() };
         store.set(Faults { others, ..Faults::default() });
         let listed: Vec<Listed> = bucket.list("objects").try_collect().await.expect("a listing");
-        assert_eq!(listed.iter().map(|object| object.key.clone()).collect::<BTreeSet<_>>(), written, "seed {seed}");
+        assert_eq!(
+            listed.iter().map(|object| object.key.clone()).collect::<BTreeSet<_>>(),
+            written,
+            "seed {seed}"
+        );
         assert_eq!(listed.len(), 100, "none twice, seed {seed}");
         assert!(listed.is_sorted_by(|a, b| a.key < b.key) && listed.iter().all(|object| object.bytes == 12));
         injected += store.injected();

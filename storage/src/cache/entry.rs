@@ -10,6 +10,9 @@ use penstock_types::ObjectId;
 const ENTRY_OVERHEAD: u64 = 256;
 /// A chunk's: its handle, its position, its buffer's count of references.
 const CHUNK_OVERHEAD: u64 = 72;
+/// A chunk that isn't copied stands in a buffer that was rounded up to a size class, and behind its request's header:
+/// it counts this fraction of its length more.
+const BUFFER_SLACK: u64 = 8;
 /// Short chunks are copied together into buffers of at most this size.
 const COPY_BUFFER: usize = 1024 * 1024;
 
@@ -44,16 +47,18 @@ pub(super) struct Entry {
 impl Entry {
     /// A block, from `start`.
     pub(super) fn block(start: u64, data: Bytes, object_bytes: u64, held_bytes: &Arc<AtomicU64>) -> Self {
-        Self::new(start, vec![data], Some(object_bytes), held_bytes)
+        Self::new(start, vec![data], Some(object_bytes), 0, held_bytes)
     }
 
     /// A whole object, with the chunks shorter than `copy_below` copied together where they follow one another.
     pub(super) fn written(chunks: &[Bytes], copy_below: usize, held_bytes: &Arc<AtomicU64>) -> Self {
         let mut kept: Vec<Bytes> = Vec::with_capacity(chunks.len());
+        let mut uncopied = 0;
         let mut rest = chunks;
         while let Some((first, tail)) = rest.split_first() {
             if first.len() >= copy_below {
                 kept.push(first.clone());
+                uncopied += first.len() as u64;
                 rest = tail;
                 continue;
             }
@@ -66,10 +71,16 @@ impl Entry {
             rest = &rest[short..];
         }
         kept.retain(|chunk| !chunk.is_empty());
-        Self::new(0, kept, None, held_bytes)
+        Self::new(0, kept, None, uncopied / BUFFER_SLACK, held_bytes)
     }
 
-    fn new(start: u64, chunks: Vec<Bytes>, object_bytes: Option<u64>, held_bytes: &Arc<AtomicU64>) -> Self {
+    fn new(
+        start: u64,
+        chunks: Vec<Bytes>,
+        object_bytes: Option<u64>,
+        slack: u64,
+        held_bytes: &Arc<AtomicU64>,
+    ) -> Self {
         let mut end = start;
         let starts = chunks
             .iter()
@@ -79,7 +90,7 @@ impl Entry {
                 start
             })
             .collect();
-        let weight = (end - start) + ENTRY_OVERHEAD + CHUNK_OVERHEAD * chunks.len() as u64;
+        let weight = (end - start) + slack + ENTRY_OVERHEAD + CHUNK_OVERHEAD * chunks.len() as u64;
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         held_bytes.fetch_add(u64::from(weight), Ordering::Relaxed);
         Self {
@@ -106,9 +117,8 @@ impl Entry {
     pub(super) fn slice(&self, at: u64, until: u64, answer: &mut Vec<Bytes>) -> u64 {
         let until = until.min(self.end);
         let mut at = at;
-        let mut index = match self.starts.partition_point(|start| *start <= at).checked_sub(1) {
-            Some(index) => index,
-            None => return at,
+        let Some(mut index) = self.starts.partition_point(|start| *start <= at).checked_sub(1) else {
+            return at;
         };
         while at < until {
             let (start, chunk) = (self.starts[index], &self.chunks[index]);
@@ -182,6 +192,8 @@ mod tests {
         assert_eq!(answer[0].as_ptr(), chunks[0].as_ptr(), "the uploaded slice itself");
         assert_eq!(answer[2].as_ptr(), chunks[4].as_ptr());
         assert_ne!(answer[1].as_ptr(), chunks[1].as_ptr());
+        let (slack, overhead) = (300 / 8, ENTRY_OVERHEAD + 3 * CHUNK_OVERHEAD);
+        assert_eq!(u64::from(entry.weight()), 318 + slack + overhead);
         assert!(answer[1].clone().try_into_mut().is_err(), "shared with the entry");
     }
 

@@ -14,8 +14,9 @@
 //! - A new entry is always let in (least recently used, no admission by frequency): what was just written is what
 //!   will be read next.
 //! - A block is an allocation of its own and of exactly its size. A written chunk pins the buffer that it is a slice
-//!   of: short ones are therefore copied together (`copy_chunks_below`), so that what is pinned beyond what is
-//!   counted stays below the largest request that those chunks came in with.
+//!   of, which is the request that it came in with. The batches of a request are nearly always uploaded together, so
+//!   the buffer is counted as its chunks and an eighth more; short chunks, of which a request holds many and which
+//!   may be spread, are copied together instead (`copy_chunks_below`).
 //! - Memory is bounded: the two budgets, plus the loads under way (their bytes, and their number).
 //!
 //! # Deliberately absent

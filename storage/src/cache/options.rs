@@ -28,7 +28,7 @@ pub struct CacheOptions {
     /// One load is given up after this long, its waiting for others included.
     pub load_timeout: Duration,
     /// Chunks of a written object that are shorter are copied together instead of pinning the buffer of the request
-    /// that they came in.
+    /// that they came in, and costing a handle each. Copying costs about 0.4 CPU-seconds a GiB.
     pub copy_chunks_below: usize,
 }
 
@@ -45,7 +45,7 @@ impl Default for CacheOptions {
             lagging_loading_bytes: 32 * MIB,
             most_blocks_loading: 4096,
             load_timeout: Duration::from_secs(20),
-            copy_chunks_below: 32 * 1024,
+            copy_chunks_below: 4 * 1024,
         }
     }
 }
@@ -96,10 +96,11 @@ mod tests {
         let fine = CacheOptions::default();
         assert_eq!(fine.check(), Ok(()));
         for wrong in [
-            CacheOptions { block_bytes: 0, ..fine.clone() },
-            CacheOptions { block_bytes: 1 << 40, ..fine.clone() },
-            CacheOptions { lagging_bytes: MIB, ..fine.clone() },
-            CacheOptions { most_blocks_loading: 7, ..fine.clone() },
+            CacheOptions { block_bytes: 0, ..fine },
+            CacheOptions { block_bytes: 1 << 40, ..fine },
+            CacheOptions { lagging_bytes: MIB, ..fine },
+            CacheOptions { lagging_loading_bytes: MIB, ..fine },
+            CacheOptions { most_blocks_loading: 7, ..CacheOptions::default() },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }

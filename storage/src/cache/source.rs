@@ -9,6 +9,7 @@ use penstock_types::ObjectId;
 
 use super::ReadError;
 use crate::bucket::{Bucket, ErrorClass, LoadedBlocks};
+use crate::object::object_key;
 
 /// A place to load blocks of data objects from. The bucket is one; the cache of another agent in the same zone, with
 /// the bucket behind it, can be another.
@@ -46,11 +47,12 @@ impl BlockSource for BucketSource {
         range: Range<u64>,
         block_bytes: u64,
     ) -> Result<LoadedBlocks, ReadError> {
-        let key = format!("objects/{:02x}/{object}", object.shard());
-        self.bucket.get_blocks(&key, range.clone(), block_bytes).await.map_err(|error| match error.class {
-            ErrorClass::NotFound => ReadError::Gone { object },
-            ErrorClass::OutOfRange => ReadError::OutOfRange { object, object_bytes: 0, range },
-            class => ReadError::Unavailable { object, class, detail: error.to_string() },
+        self.bucket.get_blocks(&object_key(object), range.clone(), block_bytes).await.map_err(|error| {
+            match error.class {
+                ErrorClass::NotFound => ReadError::Gone { object },
+                ErrorClass::OutOfRange => ReadError::OutOfRange { object, object_bytes: 0, range },
+                class => ReadError::Unavailable { object, class, detail: error.to_string() },
+            }
         })
     }
 }
