@@ -578,7 +578,7 @@ proptest! {
             .map(|record| {
                 let text = |key: Bytes| String::from_utf8(key.to_vec()).expect("UTF-8");
                 let headers = record.headers().map(|(key, value)| (text(key), value.map(Vec::from))).collect();
-                (record.timestamp, record.key.clone().map(Vec::from), record.value.clone().map(Vec::from), headers)
+                (record.timestamp, record.key.clone().map(Vec::from), record.value.map(Vec::from), headers)
             })
             .collect();
         prop_assert_eq!(&read, &written);

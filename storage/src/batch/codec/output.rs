@@ -48,7 +48,7 @@ impl Write for Output {
 pub(in crate::batch) enum Compressor {
     None(Output),
     Gzip(GzEncoder<Output>),
-    Snappy(snappy::Encoder<Output>),
+    Snappy(Box<snappy::Encoder<Output>>),
     Lz4(Box<FrameEncoder<Output>>),
     Zstd(Box<zstd::stream::write::Encoder<'static, Output>>),
 }
@@ -67,7 +67,7 @@ impl Compressor {
                 let level = level.map_or(Compression::default(), |level| Compression::new(level.min(9)));
                 Self::Gzip(GzEncoder::new(output, level))
             }
-            Codec::Snappy => Self::Snappy(snappy::Encoder::new(output)?),
+            Codec::Snappy => Self::Snappy(Box::new(snappy::Encoder::new(output)?)),
             Codec::Lz4 => Self::Lz4(Box::new(lz4::encoder(output))),
             Codec::Zstd => {
                 let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
