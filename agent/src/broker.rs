@@ -7,7 +7,7 @@ use penstock_config::AgentConfig;
 use penstock_metadata::keys::Keyspace;
 use penstock_metadata::kv::SharedStore;
 use penstock_metadata::producer_ids::ProducerIds;
-use penstock_metadata::topics::TopicCatalog;
+use penstock_metadata::topics::{TopicAdmin, TopicCatalog};
 use penstock_metadata::views::Views;
 use penstock_storage::bucket::Bucket;
 use penstock_storage::cache::Cache;
@@ -48,6 +48,8 @@ pub struct Broker {
     pub randomness: Arc<dyn Randomness>,
     /// Topics and dynamic configuration.
     pub topics: Arc<TopicCatalog>,
+    /// Changes of topics and dynamic configuration.
+    pub topic_admin: TopicAdmin,
     /// Where data objects are.
     pub bucket: Arc<Bucket>,
     /// What is kept of them in memory.

@@ -18,20 +18,40 @@
 //!    (a test compares; a narrower range needs its reason as a comment on the row).
 //! 3. Run `cargo test -p penstock-agent api::` with `UPDATE_DOCS=1` once to renew `docs/protocol.md`.
 
+mod alter_configs;
+mod alter_resources;
 pub mod api_versions;
+mod config_entries;
+mod config_resource;
 pub mod context;
+mod create_partitions;
+mod create_topics;
 mod delete_groups;
+mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
+mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_quorum;
+mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod fetch_encode;
 mod find_coordinator;
 mod group_error;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
+mod live;
+mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
@@ -39,6 +59,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
 mod table;
+mod topic_error;
 
 use std::sync::Arc;
 
@@ -56,6 +77,7 @@ apis! {
     Admitted Produce, ProduceRequest => produce::admit, 3..=13, reported from 0;
     Concurrent Fetch, FetchRequest => fetch::handle, 4..=18;
     InOrder ListOffsets, ListOffsetsRequest => list_offsets::handle, 1..=10;
+    InOrder Metadata, MetadataRequest => metadata::handle, 0..=13;
     InOrder OffsetCommit, OffsetCommitRequest => offset_commit::handle, 2..=9;
     InOrder OffsetFetch, OffsetFetchRequest => offset_fetch::handle, 1..=9;
     InOrder FindCoordinator, FindCoordinatorRequest => find_coordinator::handle, 0..=6;
@@ -66,10 +88,25 @@ apis! {
     InOrder DescribeGroups, DescribeGroupsRequest => describe_groups::handle, 0..=6;
     InOrder ListGroups, ListGroupsRequest => list_groups::handle, 0..=5;
     InOrder ApiVersions, ApiVersionsRequest => api_versions::handle, 0..=4;
+    InOrder CreateTopics, CreateTopicsRequest => create_topics::handle, 2..=7;
+    InOrder DeleteTopics, DeleteTopicsRequest => delete_topics::handle, 1..=6;
     InOrder InitProducerId, InitProducerIdRequest => init_producer_id::handle, 0..=5;
     InOrder OffsetForLeaderEpoch, OffsetForLeaderEpochRequest => offset_for_leader_epoch::handle, 2..=4;
+    InOrder DescribeAcls, DescribeAclsRequest => describe_acls::handle, 1..=3;
+    InOrder DescribeConfigs, DescribeConfigsRequest => describe_configs::handle, 1..=4;
+    InOrder AlterConfigs, AlterConfigsRequest => alter_configs::handle, 0..=2;
+    InOrder DescribeLogDirs, DescribeLogDirsRequest => describe_log_dirs::handle, 1..=4;
+    InOrder CreatePartitions, CreatePartitionsRequest => create_partitions::handle, 0..=3;
     InOrder DeleteGroups, DeleteGroupsRequest => delete_groups::handle, 0..=2;
+    InOrder ElectLeaders, ElectLeadersRequest => elect_leaders::handle, 0..=2;
+    InOrder IncrementalAlterConfigs, IncrementalAlterConfigsRequest => incremental_alter_configs::handle, 0..=1;
+    InOrder ListPartitionReassignments, ListPartitionReassignmentsRequest => list_partition_reassignments::handle, 0..=0;
     InOrder OffsetDelete, OffsetDeleteRequest => offset_delete::handle, 0..=0;
+    InOrder DescribeClientQuotas, DescribeClientQuotasRequest => describe_client_quotas::handle, 0..=1;
+    InOrder DescribeQuorum, DescribeQuorumRequest => describe_quorum::handle, 0..=2;
+    InOrder DescribeCluster, DescribeClusterRequest => describe_cluster::handle, 0..=2;
+    InOrder ListConfigResources, ListConfigResourcesRequest => list_config_resources::handle, 0..=1;
+    InOrder DescribeTopicPartitions, DescribeTopicPartitionsRequest => describe_topic_partitions::handle, 0..=0;
 }
 
 /// The row of an API; `None` for one that isn't served.

@@ -16,7 +16,7 @@ use penstock_metadata::keys::cluster::ClusterIdentity;
 use penstock_metadata::kv::SharedStore;
 use penstock_metadata::lookup::LogReader;
 use penstock_metadata::producer_ids::ProducerIds;
-use penstock_metadata::topics::TopicCatalog;
+use penstock_metadata::topics::{TopicAdmin, TopicCatalog};
 use penstock_metadata::views::Views;
 use penstock_storage::bucket::Bucket;
 use penstock_storage::cache::{self, Cache};
@@ -99,6 +99,13 @@ pub(super) async fn start(
         options: GroupOptions::of(&options),
         topics: Arc::clone(&topics) as _,
     });
+    let topic_admin = TopicAdmin::new(
+        Arc::clone(&store),
+        keyspace.clone(),
+        cluster.incarnation,
+        Arc::clone(&parts.clock),
+        Arc::clone(&parts.randomness),
+    );
     let broker = Arc::new(Broker {
         identity: identity(&config, cluster.cluster_id.into(), kafka),
         produce: Produce::start(produce_parts, produce_settings(&config)),
@@ -116,6 +123,7 @@ pub(super) async fn start(
         clock: parts.clock,
         randomness: parts.randomness,
         topics,
+        topic_admin,
         bucket,
         cache,
         views,

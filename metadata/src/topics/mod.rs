@@ -18,6 +18,7 @@ mod create;
 mod delete;
 mod names;
 mod partitions;
+mod sizes;
 #[cfg(test)]
 mod testing;
 
@@ -29,3 +30,4 @@ pub use create::{AssignmentError, CONFIG_BYTES, CreateTopicError, NewTopic, Plan
 pub use delete::{DeleteTopicError, deleted_topics};
 pub use names::{LONGEST_NAME, NameError, is_internal, validate_name};
 pub use partitions::{CreatePartitionsError, NewPartitions};
+pub use sizes::partition_sizes;
