@@ -106,6 +106,10 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     let bucket = stores::open_bucket(&config, &parts)?;
     let keyspace = Keyspace::new(b"");
     let cluster = stores::open_cluster(&metadata, &bucket, &keyspace, &parts, &readiness).await?;
+    // Uploads that a killed process began. The store's lock says that nobody else is uploading here.
+    if let Err(error) = bucket.remove_unfinished_uploads().await {
+        tracing::warn!(%error, "unfinished uploads can't be removed");
+    }
     readiness.starting("reading topics");
     let deadline = config.node.shutdown_deadline;
     let (limits, server_stats) = (limits(&config), Arc::new(ServerStats::default()));

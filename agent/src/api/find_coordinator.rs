@@ -1,8 +1,8 @@
 //! FindCoordinator (key 10): which broker coordinates a group (KIP-699 asks for several at once, from version 4).
 //!
-//! This agent coordinates every group. There is no transaction coordinator: whoever looks for one is told that it is
-//! not available, as InitProducerId says too. There is no share coordinator: Kafka without one answers
-//! INVALID_REQUEST.
+//! This agent coordinates every group. Whoever looks for a transaction coordinator is sent here too, where
+//! InitProducerId refuses for good: told that there is none now, clients would look for it until they time out. There
+//! is no share coordinator: Kafka without one answers INVALID_REQUEST.
 
 use std::sync::Arc;
 
@@ -32,8 +32,7 @@ pub(crate) async fn handle(
 
 fn answer(identity: &Identity, request: &FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
     let error = match request.key_type {
-        GROUP => None,
-        TRANSACTION => Some(ResponseError::CoordinatorNotAvailable),
+        GROUP | TRANSACTION => None,
         _ => Some(ResponseError::InvalidRequest),
     };
     if version < BATCHED {
@@ -41,7 +40,6 @@ fn answer(identity: &Identity, request: &FindCoordinatorRequest, version: i16) -
         // Kafka's words.
         let message = match error {
             None => "NONE",
-            Some(ResponseError::CoordinatorNotAvailable) => "The coordinator is not available.",
             Some(_) => "The request is not one that this broker can serve.",
         };
         return FindCoordinatorResponse::default()

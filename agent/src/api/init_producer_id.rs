@@ -20,8 +20,8 @@ pub(crate) async fn handle(
 ) -> InitProducerIdResponse {
     match request.transactional_id.as_ref().map(|id| id.is_empty()) {
         Some(true) => return refusal(ResponseError::InvalidRequest),
-        // As where the transaction coordinator can't be had: FindCoordinator says the same.
-        Some(false) => return refusal(ResponseError::CoordinatorNotAvailable),
+        // For good: a retriable error would have the producer try until it times out.
+        Some(false) => return refusal(ResponseError::UnsupportedVersion),
         None => {}
     }
     match broker.producer_ids.next().await {

@@ -13,8 +13,6 @@ pub mod session;
 mod assemble;
 mod offsets;
 mod plan;
-#[cfg(test)]
-mod tests;
 
 pub use offsets::{ListedOffset, OffsetQuery};
 pub use plan::{FetchLimits, PlannedPartition};

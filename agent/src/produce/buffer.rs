@@ -53,10 +53,6 @@ impl Buffer {
         self.batches.push_back(batch);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
-    }
-
     /// Bytes of batches.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

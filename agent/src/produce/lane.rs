@@ -25,7 +25,7 @@ struct Entry<T> {
 
 /// Objects between flush and commit, by the order of their flush.
 #[derive(Debug)]
-pub struct Lane<T> {
+pub(crate) struct Lane<T> {
     entries: BTreeMap<u64, Entry<T>>,
     next: u64,
     transaction_bytes: usize,
@@ -33,12 +33,12 @@ pub struct Lane<T> {
 
 impl<T> Lane<T> {
     /// An empty lane whose transactions take about `transaction_bytes`, or one object.
-    pub fn new(transaction_bytes: usize) -> Self {
+    pub(crate) fn new(transaction_bytes: usize) -> Self {
         Self { entries: BTreeMap::new(), next: 0, transaction_bytes }
     }
 
     /// An object begins its upload; answers its number.
-    pub fn begin(&mut self, partitions: BTreeSet<TopicPartition>, metadata_bytes: usize) -> u64 {
+    pub(crate) fn begin(&mut self, partitions: BTreeSet<TopicPartition>, metadata_bytes: usize) -> u64 {
         let number = self.next;
         self.next += 1;
         let entry = Entry { state: State::Uploading, partitions, metadata_bytes, object: None };
@@ -50,7 +50,7 @@ impl<T> Lane<T> {
     ///
     /// # Panics
     /// If it isn't uploading.
-    pub fn uploaded(&mut self, number: u64, object: T) {
+    pub(crate) fn uploaded(&mut self, number: u64, object: T) {
         let entry = self.entries.get_mut(&number).expect("an upload that ends was begun");
         assert_eq!(entry.state, State::Uploading, "an upload ends once");
         entry.state = State::Ready;
@@ -58,12 +58,12 @@ impl<T> Lane<T> {
     }
 
     /// It is over: committed, or failed.
-    pub fn finish(&mut self, number: u64) {
+    pub(crate) fn finish(&mut self, number: u64) {
         self.entries.remove(&number);
     }
 
     /// Objects behind `number` that are uploaded but not being committed.
-    pub fn ready_behind(&mut self, number: u64) -> impl Iterator<Item = &mut T> {
+    pub(crate) fn ready_behind(&mut self, number: u64) -> impl Iterator<Item = &mut T> {
         self.entries.range_mut(number + 1..).filter_map(|(_, entry)| match entry.state {
             State::Ready => entry.object.as_mut(),
             State::Uploading | State::Committing => None,
@@ -71,28 +71,23 @@ impl<T> Lane<T> {
     }
 
     /// The number that the next object will get.
-    pub fn next_number(&self) -> u64 {
+    pub(crate) fn next_number(&self) -> u64 {
         self.next
     }
 
     /// The number of the oldest object under way.
-    pub fn first_number(&self) -> Option<u64> {
+    pub(crate) fn first_number(&self) -> Option<u64> {
         self.entries.keys().next().copied()
     }
 
     /// How many objects are under way.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Whether none is under way.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// The next objects to be committed together, in their order; from then on they are being committed. Empty if
     /// none may be.
-    pub fn next_group(&mut self) -> Vec<(u64, T)> {
+    pub(crate) fn next_group(&mut self) -> Vec<(u64, T)> {
         let mut blocked: BTreeSet<TopicPartition> = BTreeSet::new();
         let mut group = Vec::new();
         let mut bytes = 0;
@@ -175,7 +170,7 @@ mod tests {
                 uploading.push(lane.begin(partitions(&set), 3));
             }
             let mut choices = choices.into_iter().cycle();
-            while !lane.is_empty() {
+            while lane.len() > 0 {
                 let choice = usize::from(choices.next().unwrap_or(0));
                 if !uploading.is_empty() && (choice % 2 == 0 || committing.is_empty()) {
                     let number = uploading.remove(choice / 2 % uploading.len());

@@ -21,8 +21,6 @@ mod commit;
 mod flush;
 mod lane;
 mod reply;
-#[cfg(test)]
-mod tests;
 
 pub use reply::{AppendError, BatchResult, IncomingBatch, Receipt};
 

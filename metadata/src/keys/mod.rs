@@ -39,6 +39,8 @@ pub mod log_start;
 pub mod object;
 pub mod producer;
 pub mod seal;
+#[cfg(test)]
+mod tests;
 pub mod topic;
 
 use std::sync::Arc;
