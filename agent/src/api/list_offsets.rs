@@ -94,7 +94,10 @@ async fn answer(
             .with_partition_index(asked.partition_index)
             .with_timestamp(timestamp)
             .with_offset(offset)
-            .with_leader_epoch(leader_epoch.map_or(-1, penstock_types::LeaderEpoch::get)),
+            // Before version 4 the answer has no such field.
+            .with_leader_epoch(
+                leader_epoch.filter(|_| version >= 4).map_or(-1, penstock_types::LeaderEpoch::get),
+            ),
         Err(error) => refusal(asked, partition_error(&error)),
     }
 }
