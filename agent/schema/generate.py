@@ -2,6 +2,7 @@
 """Writes agent/src/wire/schema/requests.rs: the layout of Kafka's requests, as facts in our own notation.
 
     agent/schema/generate.py kafka-clients-4.1.1.jar > agent/src/wire/schema/requests.rs
+    cargo fmt -p penstock-agent
 
 The jar carries a description of every message under common/message. Taken from it: keys, version ranges, field
 names and types. Not taken: documentation, defaults, anything about responses.

@@ -261,14 +261,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads once, to the frame itself or to a staging buffer; gives the number of bytes, 0 at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         debug_assert!(self.staged.is_none(), "what is staged is used before more is read");
-        let polled = match &mut self.frame {
+        match &mut self.frame {
             Some(frame) if frame.missing() >= READ_DIRECTLY => {
                 let missing = frame.missing();
                 pin!(self.socket.read_buf(&mut (&mut frame.buffer.bytes).limit(missing))).poll(cx)
             }
             _ => self.poll_stage(cx),
-        };
-        polled
+        }
     }
 
     /// Ready when the client has had its time.

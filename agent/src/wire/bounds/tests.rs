@@ -196,7 +196,7 @@ impl Scribe<'_> {
             // Booleans are told from other bytes by nothing: 0 and 1 survive as either.
             Kind::Fixed(1) => self.out.push(self.random.below(2) as u8),
             Kind::Fixed(size) => {
-                self.out.extend_from_slice(&self.random.next_u64().to_be_bytes().repeat(2)[..*size])
+                self.out.extend_from_slice(&self.random.next_u64().to_be_bytes().repeat(2)[..*size]);
             }
             Kind::Text => self.content(null, 2),
             Kind::Binary => self.content(null, 4),
