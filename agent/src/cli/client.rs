@@ -15,6 +15,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use tokio::time::Instant;
+
 use super::CommandError;
 use super::error::code_text;
 
@@ -179,11 +181,21 @@ impl Admin {
         futures::executor::block_on(request).map_err(|error| self.failed(what, error))
     }
 
-    /// The cluster's brokers and topics.
+    /// The cluster's brokers and topics. Where nobody listens this fails at once, not at the end of the time-out.
     pub(super) fn metadata(&self) -> Result<Metadata, CommandError> {
-        self.observer
-            .fetch_metadata(None, self.timeout)
-            .map_err(|error| self.failed("can't list brokers and topics", error))
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.observer.fetch_metadata(None, left.min(Duration::from_secs(1))) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => {
+                    hear_errors(&self.observer, &self.context);
+                    if self.context.transport_error().is_some() || Instant::now() >= deadline {
+                        return Err(self.failed("can't list brokers and topics", error));
+                    }
+                }
+            }
+        }
     }
 
     /// An error of the client library, with what is known of its reason.

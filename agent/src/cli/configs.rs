@@ -74,6 +74,13 @@ struct ResourceArguments {
 }
 
 impl ResourceArguments {
+    fn label(&self) -> String {
+        match self.kind {
+            ResourceKind::Topic => self.name.clone(),
+            ResourceKind::Broker => format!("broker {}", self.name),
+        }
+    }
+
     fn specifier(&self) -> Result<ResourceSpecifier<'_>, CommandError> {
         match self.kind {
             ResourceKind::Topic => Ok(ResourceSpecifier::Topic(&self.name)),
@@ -142,7 +149,8 @@ pub(super) fn run(arguments: &ConfigsArguments) -> Outcome {
                 return Err(CommandError::Usage("nothing to alter: give --set or --delete".into()));
             }
             alter(&connect.admin()?, resource.specifier()?, &changes)?;
-            output.print_line(&serde_json::json!({"done": "altered"}), &format!("altered {}", resource.name))
+            output
+                .print_line(&serde_json::json!({"done": "altered"}), &format!("altered {}", resource.label()))
         }
     }
 }
@@ -240,7 +248,8 @@ fn name_of(specifier: &OwnedResourceSpecifier) -> String {
 fn entries(admin: &Admin, specifier: ResourceSpecifier<'_>) -> Result<Vec<ConfigEntry>, CommandError> {
     let request = admin.client().describe_configs([&specifier], &admin.options());
     let results = admin.wait("can't describe options", request)?;
-    let fail = |code: RDKafkaErrorCode| CommandError::Failed(format!("can't describe options: {}", code_text(code)));
+    let fail =
+        |code: RDKafkaErrorCode| CommandError::Failed(format!("can't describe options: {}", code_text(code)));
     match results.into_iter().next() {
         Some(Ok(resource)) => Ok(resource.entries),
         Some(Err(code)) => Err(fail(code)),

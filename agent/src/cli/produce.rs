@@ -132,8 +132,7 @@ impl ProducerContext for Deliveries {
             }
             Err((error, _)) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                let code =
-                    error.rdkafka_error_code().map_or_else(|| error.to_string(), code_text);
+                let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), code_text);
                 self.first_error.lock().get_or_insert(code);
             }
         }

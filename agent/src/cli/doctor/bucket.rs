@@ -9,7 +9,7 @@ use penstock_storage::bucket::{Bucket, BucketError, ErrorClass};
 use penstock_types::{OsRandomness, Randomness};
 use tokio::time::Instant;
 
-use super::{Check, STEP};
+use super::{Check, STEP, State};
 use crate::start::bucket_options;
 
 const CONTENT: &[u8] = b"0123456789 penstock doctor";
@@ -86,7 +86,10 @@ async fn conditions(bucket: &Bucket, folder: &str) -> Vec<Check> {
         }
     };
     checks.push(Check::new(IF_MATCHES, replaced));
-    checks.push(delete(bucket, &key).await);
+    let removed = delete(bucket, &key).await;
+    if removed.state != State::Ok {
+        checks.push(removed);
+    }
     checks
 }
 
