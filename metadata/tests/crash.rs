@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use penstock_metadata::kv::embedded::{EmbeddedOptions, EmbeddedStore};
 use penstock_metadata::kv::{
-    Isolation, Priority, RangeOptions, Store, Transaction, WriteConflict, single_key,
+    Isolation, Priority, RangeOptions, Store, Transaction, WriteConflict, prefixed, single_key,
 };
 use penstock_types::{Randomness, SeededRandomness, Versionstamp};
 
@@ -63,7 +63,8 @@ fn append(transaction: &mut dyn Transaction, committer: usize, number: u64) {
         let key = [b"filler/", &committer.to_be_bytes()[..], &[filler]].concat();
         transaction.set(&key, &value, WriteConflict::No);
     }
-    transaction.clear_range(b"filler/".to_vec()..b"filler/a".to_vec(), WriteConflict::No);
+    let own = prefixed(&[b"filler/", &committer.to_be_bytes()[..]].concat());
+    transaction.clear_range(own, WriteConflict::No);
     transaction.atomic_add(b"row0count", 1, WriteConflict::No);
 }
 

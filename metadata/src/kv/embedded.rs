@@ -32,6 +32,7 @@ use super::{
 
 mod committer;
 mod disk;
+mod piles;
 mod published;
 mod stats;
 
@@ -277,8 +278,7 @@ impl Engine for Shared {
 
     async fn range(&self, view: &View, range: &KeyRange, options: RangeOptions) -> Result<Page, StoreError> {
         self.check_age(view)?;
-        let rows = view.rows.range(range);
-        if options.reverse { collect_page(rows.rev(), options) } else { collect_page(rows, options) }
+        collect_page(view.rows.range(range, options.reverse), options)
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {

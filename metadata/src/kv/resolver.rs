@@ -125,7 +125,7 @@ impl Resolver {
     }
 }
 
-/// A range as a map's bounds.
+/// A range that is not inverted, as a map's bounds.
 pub(super) fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
     (Bound::Included(range.start.as_slice()), Bound::Excluded(range.end.as_slice()))
 }

@@ -188,14 +188,14 @@ impl Committer {
     }
 
     /// Writes, waits for stable storage and publishes.
-    fn write(&self, version: u64, writes: &Writes, ceiling: Option<u64>) -> Result<(), String> {
-        let counters = &self.shared.counters;
+    fn write(&mut self, version: u64, writes: &Writes, ceiling: Option<u64>) -> Result<(), String> {
         if writes.is_empty() && ceiling.is_none() {
             self.shared.published.lock().end_group_without_rows(version);
             return Ok(());
         }
         self.rows.write(writes, ceiling).map_err(|error| error.to_string())?;
         let view = self.rows.view();
+        let counters = &self.shared.counters;
         Counters::add(&counters.fsyncs, 1);
         Counters::add(&counters.groups, u64::from(!writes.is_empty()));
         Counters::add(&counters.rows, writes.len() as u64);

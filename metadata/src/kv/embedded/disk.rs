@@ -18,9 +18,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
+use super::piles::{Piles, WriteCounts};
 use super::{EmbeddedOptions, OpenError};
 use crate::kv::resolver::{Latest, Writes};
-use crate::kv::{KeyRange, Row, StoreError};
+use crate::kv::{KeyRange, Row, StoreError, single_key};
 
 const MAGIC: &[u8; 8] = b"PENSTOCK";
 /// The format that is written, and the highest that is read.
@@ -72,7 +73,13 @@ pub(super) fn open(path: &Path, options: &EmbeddedOptions, reserve: u64) -> Resu
     let ceiling: [u8; 8] = ceiling.as_ref().try_into().map_err(|_| corrupt("its ceiling can't be read"))?;
     let first_version = u64::from_be_bytes(ceiling).saturating_add(1);
     let ceiling = first_version.saturating_add(reserve);
-    let rows = DiskRows { database, keyspace, lock: Arc::new(lock) };
+    let mut rows = DiskRows {
+        database,
+        keyspace,
+        piles: Arc::default(),
+        counts: WriteCounts::new(WRITE_BUFFER_BYTES),
+        lock: Arc::new(lock),
+    };
     rows.write(&Writes::new(), Some(ceiling)).map_err(|error| open_error(path, error))?;
     Ok(Opened { rows, first_version, ceiling })
 }
@@ -135,12 +142,14 @@ fn open_error(path: &Path, error: fjall::Error) -> OpenError {
 pub(super) struct DiskRows {
     database: Database,
     keyspace: Keyspace,
+    piles: Arc<Piles>,
+    counts: WriteCounts,
     lock: Arc<File>,
 }
 
 impl DiskRows {
     /// Writes rows, and a new ceiling, at once; when it returns they are on stable storage.
-    pub(super) fn write(&self, writes: &Writes, ceiling: Option<u64>) -> fjall::Result<()> {
+    pub(super) fn write(&mut self, writes: &Writes, ceiling: Option<u64>) -> fjall::Result<()> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         for (key, value) in writes {
             match value {
@@ -151,7 +160,9 @@ impl DiskRows {
         if let Some(ceiling) = ceiling {
             batch.insert(&self.keyspace, CEILING_KEY, ceiling.to_be_bytes().as_slice());
         }
-        batch.commit()
+        batch.commit()?;
+        self.counts.note(writes, &self.piles);
+        Ok(())
     }
 
     /// What is written now.
@@ -159,6 +170,7 @@ impl DiskRows {
         DiskView {
             snapshot: self.database.snapshot(),
             keyspace: self.keyspace.clone(),
+            piles: Arc::clone(&self.piles),
             _lock: Arc::clone(&self.lock),
         }
     }
@@ -168,6 +180,7 @@ impl DiskRows {
 pub(super) struct DiskView {
     snapshot: Snapshot,
     keyspace: Keyspace,
+    piles: Arc<Piles>,
     /// Whoever can read keeps others out.
     _lock: Arc<File>,
 }
@@ -186,15 +199,29 @@ impl DiskView {
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    /// The rows of a range, in order.
+    /// The rows of a range that is not inverted, in the order asked for.
     pub(super) fn range(
         &self,
         range: &KeyRange,
-    ) -> impl DoubleEndedIterator<Item = Result<Row, StoreError>> + use<> {
-        self.snapshot.range(&self.keyspace, row_key(&range.start)..row_key(&range.end)).map(|guard| {
-            let (key, value) = guard.into_inner().map_err(read_error)?;
-            Ok(Row { key: Bytes::copy_from_slice(&key[1..]), value: Bytes::copy_from_slice(&value) })
-        })
+        reverse: bool,
+    ) -> impl Iterator<Item = Result<Row, StoreError>> + '_ {
+        let piles = self.piles.within(range, reverse);
+        pieces(range, piles, reverse).into_iter().flat_map(move |piece| self.piece(piece, reverse))
+    }
+
+    fn piece(&self, piece: Piece, reverse: bool) -> Box<dyn Iterator<Item = Result<Row, StoreError>> + '_> {
+        match piece {
+            Piece::Pile(key) => Box::new(
+                self.get(&key)
+                    .transpose()
+                    .map(|value| value.map(|value| Row { key: key.clone(), value }))
+                    .into_iter(),
+            ),
+            Piece::Rest(range) => {
+                let rows = self.snapshot.range(&self.keyspace, row_key(&range.start)..row_key(&range.end));
+                if reverse { Box::new(rows.rev().map(row)) } else { Box::new(rows.map(row)) }
+            }
+        }
     }
 
     /// Bytes of the tables.
@@ -209,11 +236,47 @@ impl Latest for DiskView {
     }
 
     fn keys(&self, range: &KeyRange) -> Result<Vec<Bytes>, StoreError> {
-        self.snapshot
-            .range(&self.keyspace, row_key(&range.start)..row_key(&range.end))
-            .map(|guard| Ok(Bytes::copy_from_slice(&guard.key().map_err(read_error)?[1..])))
-            .collect()
+        self.range(range, false).map(|row| row.map(|row| row.key)).collect()
     }
+}
+
+/// A part of a range.
+enum Piece {
+    /// A key with many versions, to be read on its own.
+    Pile(Bytes),
+    /// What lies between two of them.
+    Rest(KeyRange),
+}
+
+/// A range around its piles, which come in the order asked for.
+fn pieces(range: &KeyRange, piles: Vec<Bytes>, reverse: bool) -> Vec<Piece> {
+    let mut pieces = Vec::with_capacity(2 * piles.len() + 1);
+    let mut left = range.clone();
+    for pile in piles {
+        let behind = single_key(&pile).end;
+        let between = if reverse {
+            let between = behind..left.end;
+            left.end = pile.to_vec();
+            between
+        } else {
+            let between = left.start..pile.to_vec();
+            left.start = behind;
+            between
+        };
+        if between.start < between.end {
+            pieces.push(Piece::Rest(between));
+        }
+        pieces.push(Piece::Pile(pile));
+    }
+    if left.start < left.end {
+        pieces.push(Piece::Rest(left));
+    }
+    pieces
+}
+
+fn row(guard: fjall::Guard) -> Result<Row, StoreError> {
+    let (key, value) = guard.into_inner().map_err(read_error)?;
+    Ok(Row { key: Bytes::copy_from_slice(&key[1..]), value: Bytes::copy_from_slice(&value) })
 }
 
 fn row_key(key: &[u8]) -> Vec<u8> {
