@@ -31,4 +31,4 @@ lint: ## Check formatting and lints
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 docs: ## Write the generated reference pages anew
-	PENSTOCK_WRITE_DOCS=1 UPDATE_DOCS=1 $(CARGO) test -q -p penstock-config -p penstock-agent --lib up_to_date
+	PENSTOCK_WRITE_DOCS=1 UPDATE_DOCS=1 $(CARGO) test -q -p penstock-config -p penstock-agent --lib -- up_to_date the_reference_page_says_what_is_served
