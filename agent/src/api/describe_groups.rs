@@ -68,3 +68,22 @@ fn member(member: DescribedMember) -> DescribedGroupMember {
         .with_member_metadata(member.metadata)
         .with_member_assignment(member.assignment)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::group_error::assert_encodes;
+
+    #[test]
+    fn every_version_can_say_everything() {
+        for version in 0..=6 {
+            for refusal in [Refusal::GroupIdNotFound, Refusal::CoordinatorNotAvailable] {
+                let group = encode(GroupId("g".into()), Err(refusal), version);
+                assert_encodes(&DescribeGroupsResponse::default().with_groups(vec![group]), version);
+            }
+            let missing = encode(GroupId("g".into()), Err(Refusal::GroupIdNotFound), version);
+            assert_eq!(missing.error_code != 0, version >= MISSING_IS_AN_ERROR);
+            assert_eq!(&*missing.group_state, "Dead");
+        }
+    }
+}

@@ -65,3 +65,35 @@ fn coordinator(identity: &Identity, key: &StrBytes, error: Option<ResponseError>
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::group_error::assert_encodes;
+
+    #[test]
+    fn every_version_names_this_broker_or_refuses() {
+        let identity = Identity {
+            cluster_id: "c".into(),
+            node_id: 7,
+            advertised_host: "broker".into(),
+            advertised_port: 9_092,
+        };
+        for version in 0..=6 {
+            for key_type in 0..4 {
+                let request = FindCoordinatorRequest::default()
+                    .with_key("g".into())
+                    .with_key_type(key_type)
+                    .with_coordinator_keys(vec!["a".into(), "b".into()]);
+                let answer = answer(&identity, &request, version);
+                assert_encodes(&answer, version);
+                let (node, code) = match answer.coordinators.first() {
+                    Some(found) => (found.node_id, found.error_code),
+                    None => (answer.node_id, answer.error_code),
+                };
+                assert_eq!(answer.coordinators.len(), if version < BATCHED { 0 } else { 2 });
+                assert_eq!((node.0 == 7, code == 0), (key_type < 2, key_type < 2));
+            }
+        }
+    }
+}

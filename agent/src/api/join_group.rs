@@ -78,3 +78,34 @@ pub(super) fn unshared(bytes: &bytes::Bytes) -> bytes::Bytes {
 fn ms(ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::group_error::assert_encodes;
+    use crate::coordinator::Refusal;
+    use crate::coordinator::classic::JoinedMember;
+
+    #[test]
+    fn every_version_can_say_everything() {
+        let member = JoinedMember {
+            member_id: "m".to_owned(),
+            instance_id: Some("i".to_owned()),
+            metadata: bytes::Bytes::from_static(b"x"),
+        };
+        for version in 0..=9 {
+            let joined = JoinAnswer {
+                error: None,
+                generation: 3,
+                protocol_type: Some("consumer".to_owned()),
+                protocol_name: Some("range".to_owned()),
+                leader: "m".to_owned(),
+                skip_assignment: version >= SKIPS_ASSIGNMENT,
+                members: vec![member.clone()],
+                ..JoinAnswer::refused("m", Refusal::UnknownMemberId)
+            };
+            assert_encodes(&encode(joined, version), version);
+            assert_encodes(&encode(JoinAnswer::refused("m", Refusal::MemberIdRequired), version), version);
+        }
+    }
+}

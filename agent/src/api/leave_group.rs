@@ -48,3 +48,23 @@ fn encode(members: &[MemberIdentity], outcomes: Vec<LeaveOutcome>, version: i16)
     });
     LeaveGroupResponse::default().with_members(answers.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::group_error::assert_encodes;
+    use crate::coordinator::Refusal;
+
+    #[test]
+    fn every_version_can_say_everything() {
+        let members = [MemberIdentity::default().with_member_id("m".into())];
+        for version in 0..=5 {
+            for outcome in [Ok(()), Err(Refusal::UnknownMemberId)] {
+                let answer = encode(&members, vec![outcome], version);
+                assert_encodes(&answer, version);
+                let code = answer.members.first().map_or(answer.error_code, |member| member.error_code);
+                assert_eq!(code, outcome_code(outcome));
+            }
+        }
+    }
+}

@@ -152,3 +152,27 @@ fn found(stored: &StoredOffsets, asked: &[(TopicName, Vec<i32>)]) -> FetchedTopi
     };
     asked.iter().map(topic).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::group_error::assert_encodes;
+
+    #[test]
+    fn every_version_can_say_everything() {
+        let name = TopicName("t".into());
+        let fetched =
+            || vec![(name.clone(), vec![Fetched { partition: 1, offset: 5, leader_epoch: 0, metadata: "x".into() }])];
+        let asked = vec![(name.clone(), vec![1, 2])];
+        for version in 1..BATCHED {
+            assert_encodes(&encode(Ok(fetched()), asked.clone(), version), version);
+            let refused = encode(Err(Refusal::CoordinatorNotAvailable), asked.clone(), version);
+            assert_encodes(&refused, version);
+            let in_partitions = refused.topics.iter().flat_map(|topic| &topic.partitions);
+            let codes: Vec<i16> = in_partitions.map(|partition| partition.error_code).collect();
+            let code = code(Refusal::CoordinatorNotAvailable);
+            let (expected, group) = if version < GROUP_ERROR { (vec![code; 2], 0) } else { (Vec::new(), code) };
+            assert_eq!((codes, refused.error_code), (expected, group));
+        }
+    }
+}
