@@ -1,0 +1,282 @@
+#!/usr/bin/env python3
+"""Benchmarks, side by side in one run: Penstock on MinIO and on local disk, and Apache Kafka from its jars.
+
+CPU seconds are the broker process's own (user + system, from /proc), so that a busy machine changes them little;
+rates and latencies are what they are on the machine of the run. Prints Markdown, and JSON with --json FILE.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TICK = os.sysconf("SC_CLK_TCK")
+GIB = 1 << 30
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def cpu_seconds(pid):
+    """User and system time of a process and all its threads."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def peak_memory_mib(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+class Broker:
+    """A broker under test: its process and where clients connect."""
+
+    def __init__(self, name, process, bootstrap, http=None):
+        self.name, self.process, self.bootstrap, self.http = name, process, bootstrap, http
+
+    def put_requests(self):
+        if not self.http:
+            return None
+        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        total = 0.0
+        for line in text.splitlines():
+            if line.startswith("penstock_object_store_requests_total") and 'operation="put"' in line:
+                total += float(line.rsplit(" ", 1)[1])
+        return total
+
+
+def wait_for(what, seconds, look):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if look():
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"{what} does not answer after {seconds} s")
+
+
+def stop(process):
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def minio(directory):
+    """A MinIO on loopback; gives the environment that makes Penstock use it."""
+    pid_file = directory / "minio.pid"
+    port = free_port()
+    command = [ROOT / "minio/run.sh", "--background", "--pid-file", pid_file, "--port", str(port)]
+    command += ["--data-dir", directory / "minio", "--bucket", "bench"]
+    printed = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
+    environment = dict(os.environ)
+    for line in printed.splitlines():
+        if line.startswith("export "):
+            name, value = line.removeprefix("export ").split("=", 1)
+            environment[name] = value.strip("'\"")
+    try:
+        yield environment
+    finally:
+        subprocess.run([str(ROOT / "minio/run.sh"), "--stop", "--pid-file", str(pid_file)], check=False,
+                       capture_output=True)
+
+
+@contextlib.contextmanager
+def penstock(binary, directory, name, objects=None, environment=None, options=()):
+    kafka, http = free_port(), free_port()
+    command = [binary, "dev", "--data-dir", directory / name, "--listen", f"127.0.0.1:{kafka}"]
+    command += ["--http", f"127.0.0.1:{http}"]
+    if objects:
+        command += ["--object-store", objects]
+    for option in options:
+        command += ["--set", option]
+    log = open(directory / f"{name}.log", "w")
+    process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, env=environment)
+    try:
+        ready = f"http://127.0.0.1:{http}/health/ready"
+        wait_for(name, 30, lambda: urllib.request.urlopen(ready, timeout=2).status == 200)
+        yield Broker(name, process, f"127.0.0.1:{kafka}", f"127.0.0.1:{http}")
+    finally:
+        stop(process)
+
+
+def kafka_jars(state):
+    """The folder with Apache Kafka's jars, fetched with Maven if need be; None without Java or Maven."""
+    given = os.environ.get("KAFKA_LIBS")
+    if given:
+        return pathlib.Path(given)
+    libs = state / "kafka/libs"
+    if libs.exists() and any(libs.glob("kafka_2.13-*.jar")):
+        return libs
+    if not shutil.which("mvn") or not shutil.which("java"):
+        return None
+    command = ["mvn", "-q", "-f", ROOT / "tests/kafka/pom.xml", "dependency:copy-dependencies"]
+    command += [f"-DoutputDirectory={libs}"]
+    done = subprocess.run([str(part) for part in command], check=False)
+    return libs if done.returncode == 0 else None
+
+
+@contextlib.contextmanager
+def kafka(libs, directory):
+    port, controller = free_port(), free_port()
+    data = directory / "kafka"
+    data.mkdir()
+    properties = directory / "kafka.properties"
+    properties.write_text(f"""process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+offsets.topic.replication.factor=1
+group.initial.rebalance.delay.ms=0
+""")
+    java = ["java", "-Xmx1g", "-cp", f"{libs}/*"]
+    log = open(directory / "kafka.log", "w")
+    subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c",
+                    str(properties)], check=True, stdout=log, stderr=log)
+    process = subprocess.Popen([*java, "kafka.Kafka", str(properties)], stdout=log, stderr=log)
+    try:
+        wait_for("Apache Kafka", 60, lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)
+        time.sleep(3)
+        yield Broker("Apache Kafka", process, f"127.0.0.1:{port}")
+    finally:
+        stop(process)
+
+
+def bench(binary, broker, kind, *arguments):
+    """Runs `penstock bench` and adds what the broker's process used."""
+    before, puts = cpu_seconds(broker.process.pid), broker.put_requests()
+    command = [binary, "bench", kind, "--bootstrap", broker.bootstrap, "--output", "json", *arguments]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        print(f"{broker.name}: bench {kind} failed: {done.stderr.strip()[-500:]}", file=sys.stderr)
+        return None
+    result = json.loads(done.stdout)
+    used = cpu_seconds(broker.process.pid) - before
+    gib = result["bytes"] / GIB
+    result["broker_cpu_seconds_per_gib"] = used / gib if gib else None
+    result["broker_cpu_seconds"] = used
+    result["broker_peak_memory_mib"] = peak_memory_mib(broker.process.pid)
+    if puts is not None and gib:
+        result["put_per_gib"] = (broker.put_requests() - puts) / gib
+    return result
+
+
+SHAPES = {
+    "1 KiB records, 512 KiB batches": ["--record-bytes", "1024", "--batch-bytes", "524288", "--linger-ms", "20"],
+    "100 B records, 16 KiB batches": ["--record-bytes", "100", "--batch-bytes", "16384", "--linger-ms", "5"],
+}
+
+
+def throughput(binary, broker, seconds):
+    rows = {}
+    for index, (shape, arguments) in enumerate(SHAPES.items()):
+        topic = f"bench-{index}"
+        common = ["--topic", topic, "--partitions", "6"]
+        rows[f"produce, {shape}"] = bench(binary, broker, "produce", *common, *arguments, "--seconds", str(seconds))
+        rows[f"consume, {shape}"] = bench(binary, broker, "consume", "--topic", topic, "--seconds", "60")
+    return rows
+
+
+def latency(binary, broker, seconds, rates):
+    rows = {}
+    for rate in rates:
+        arguments = ["--topic", "latency", "--rate", str(rate), "--seconds", str(seconds)]
+        rows[f"latency at {rate}/s"] = bench(binary, broker, "latency", *arguments)
+    return rows
+
+
+def number(value, digits=2):
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def print_tables(results):
+    print("| what | broker | CPU-s/GiB | MiB/s | PUT/GiB | peak MiB |")
+    print("|---|---|---|---|---|---|")
+    for broker, rows in results.items():
+        for what, row in rows.items():
+            if row and not what.startswith("latency"):
+                cells = [number(row["broker_cpu_seconds_per_gib"]), number(row["mib_per_second"], 0),
+                         number(row.get("put_per_gib"), 0), number(row["broker_peak_memory_mib"], 0)]
+                print(f"| {what} | {broker} | " + " | ".join(cells) + " |")
+    print("\n| records/s | broker | produce p50 / p99 ms | end to end p50 / p99 ms |")
+    print("|---|---|---|---|")
+    for broker, rows in results.items():
+        for what, row in rows.items():
+            if row and what.startswith("latency"):
+                told = {each["what"]: f"{each['p50_ms']:.1f} / {each['p99_ms']:.1f}" for each in row["latencies"]}
+                print(f"| {what.split()[2]} | {broker} | {told.get('produce')} | {told.get('end-to-end')} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bin", type=pathlib.Path, required=True, help="the penstock binary, release build")
+    parser.add_argument("--seconds", type=int, default=20, help="of each measurement (default: 20)")
+    parser.add_argument("--rates", default="10,100,1000", help="records per second of the latency runs")
+    parser.add_argument("--only", choices=["minio", "disk", "kafka"], action="append", help="only these brokers")
+    parser.add_argument("--flush", default="flush.put.budget.per.second=50", help="the flush policy of the throughput runs")
+    parser.add_argument("--json", type=pathlib.Path, help="write all results there")
+    arguments = parser.parse_args()
+    binary = arguments.bin.resolve()
+    wanted = arguments.only or ["minio", "disk", "kafka"]
+    rates = [int(rate) for rate in arguments.rates.split(",")]
+    state = pathlib.Path(os.environ.get("PENSTOCK_TEST_STATE", ROOT / "target/test-state"))
+    results = {}
+
+    def run(name, make):
+        """Throughput and latency each on a fresh broker."""
+        print(f"… {name}: throughput", file=sys.stderr)
+        with make("throughput", [arguments.flush, "cache.bytes=2GiB"]) as broker:
+            results[name] = throughput(binary, broker, arguments.seconds)
+        print(f"… {name}: latency", file=sys.stderr)
+        with make("latency", []) as broker:
+            results[name] |= latency(binary, broker, arguments.seconds, rates)
+
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as temporary:
+        directory = pathlib.Path(temporary)
+        if "minio" in wanted:
+            with minio(directory) as environment:
+                store = environment["PENSTOCK_OBJECT_STORE"]
+                run("Penstock on MinIO", lambda kind, options: penstock(
+                    binary, directory, f"on-minio-{kind}", f"{store.rstrip('/')}/{kind}", environment, options))
+        if "disk" in wanted:
+            run("Penstock on local disk", lambda kind, options: penstock(
+                binary, directory, f"on-disk-{kind}", None, None, options))
+        if "kafka" in wanted:
+            libs = kafka_jars(state)
+            if libs is None:
+                print("skipped: Apache Kafka (no java or mvn)", file=sys.stderr)
+            else:
+                with kafka(libs, directory) as broker:
+                    results["Apache Kafka"] = throughput(binary, broker, arguments.seconds)
+                    results["Apache Kafka"] |= latency(binary, broker, arguments.seconds, rates)
+    print_tables(results)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
