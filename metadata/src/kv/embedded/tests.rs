@@ -231,3 +231,45 @@ async fn rows_survive_flushes_and_clears() {
         .collect();
     assert_eq!(keys, expected);
 }
+
+#[tokio::test]
+async fn ranges_are_the_same_around_keys_written_often() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    // "b", "e" and "h" pile up; "e" is then removed.
+    for round in 0..40u64 {
+        let mut transaction = store.begin(Priority::Default);
+        for key in ["b", "e", "h"] {
+            transaction.atomic_add(key.as_bytes(), 1, WriteConflict::No);
+        }
+        transaction.set(format!("c{round:02}").as_bytes(), b"once", WriteConflict::No);
+        transaction.commit().await.expect("a commit");
+    }
+    let mut transaction = store.begin(Priority::Default);
+    transaction.clear(b"e", YES);
+    transaction.set(b"e\0", b"right behind", YES);
+    transaction.commit().await.expect("a commit");
+    let latest = store.shared.published.lock().latest().expect("open");
+    let all = latest.range(&(b"a".to_vec()..b"z".to_vec()), false).collect::<Result<Vec<_>, _>>();
+    let all: Vec<_> = all.expect("rows").into_iter().map(|row| row.key).collect();
+    let mut expected = vec!["b".to_owned()];
+    expected.extend((0..40).map(|round| format!("c{round:02}")));
+    expected.extend(["e\0".to_owned(), "h".to_owned()]);
+    assert_eq!(all, expected);
+    let bounds = ["", "a", "b", "b\0", "c", "d", "e", "e\0", "f", "h", "h\0", "z"];
+    for (at, start) in bounds.iter().enumerate() {
+        for end in &bounds[at..] {
+            let range = start.as_bytes().to_vec()..end.as_bytes().to_vec();
+            let within = |key: &&Bytes| **key >= start.as_bytes() && **key < end.as_bytes();
+            let expected: Vec<_> = all.iter().filter(within).cloned().collect();
+            for reverse in [false, true] {
+                let rows = latest.range(&range, reverse).collect::<Result<Vec<_>, _>>().expect("rows");
+                let mut keys: Vec<_> = rows.into_iter().map(|row| row.key).collect();
+                if reverse {
+                    keys.reverse();
+                }
+                assert_eq!(keys, expected, "{range:?}, reverse: {reverse}");
+            }
+        }
+    }
+}
