@@ -96,6 +96,8 @@ pub enum Support {
     Honoured,
     /// Nothing, since the storage gives no occasion for it: validated, kept and returned.
     Vacuous,
+    /// Nothing so far: validated, kept and returned, for the job that will follow it.
+    NotYet,
     /// Any value but the default is refused, with the reason.
     Refused(&'static str),
 }
@@ -106,6 +108,7 @@ impl Support {
         match self {
             Self::Honoured => "honoured",
             Self::Vacuous => "vacuous",
+            Self::NotYet => "not yet",
             Self::Refused(_) => "refused",
         }
     }

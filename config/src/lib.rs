@@ -14,6 +14,7 @@ pub mod broker;
 mod config;
 pub mod definition;
 pub mod group;
+pub mod kafka_reference;
 pub mod load;
 mod nearest;
 pub mod options;

@@ -126,6 +126,7 @@ fn created(made: &PlannedTopic, options: &BrokerConfig, version: i16) -> Creatab
     let mut result = CreatableTopicResult::default()
         .with_name(TopicName(text(&made.name)))
         .with_topic_id(made.id.get())
+        .with_error_message(None)
         .with_num_partitions(made.partitions as i32)
         .with_replication_factor(i16::try_from(made.replication_factor).unwrap_or(i16::MAX));
     if version >= SHOWS_TOPIC {
