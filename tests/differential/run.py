@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Compares Penstock with Apache Kafka: one random schedule of requests, sent to both, has to be answered alike.
+
+    tests/differential/run.py                     a few seeds; prints counts
+    tests/differential/run.py --seed 7            that seed alone
+    tests/differential/run.py --seeds 20 --steps 500
+    tests/differential/run.py --docs              writes docs/differential.md
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "kafka")]
+
+import cluster
+import groups
+import kafka
+import logs
+import topics
+from codec import Messages
+from report import Report, page
+from sides import Side
+from world import World
+
+AREAS = ((topics.ACTIONS, 1.0), (logs.ACTIONS, 2.2), (groups.ACTIONS, 1.3), (cluster.ACTIONS, 0.5))
+DEFAULT_SEEDS, DEFAULT_STEPS = 4, 350
+COORDINATOR_WITHIN_S = 60
+READY_WITHIN_S = 60
+
+SETTINGS = ("num.partitions=2", "default.replication.factor=1", "auto.create.topics.enable=true",
+            "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=6000",
+            "group.max.session.timeout.ms=60000")
+
+# With it Kafka's controller writes min.insync.replicas down as a dynamic default of the cluster.
+FEATURES = {"eligible.leader.replicas.version": 0}
+
+
+class Penstock:
+    """`penstock dev` over a folder."""
+
+    def __init__(self, data):
+        self.data, self.process = data, None
+        self.port, self.http = kafka.free_port(), kafka.free_port()
+        default = ROOT / "target" / "debug" / "penstock"
+        self.binary = os.environ.get("PENSTOCK_BIN", str(default))
+
+    def start(self):
+        command = [self.binary, "dev", "--data-dir", str(self.data), "--listen", f"127.0.0.1:{self.port}",
+                   "--http", f"127.0.0.1:{self.http}"]
+        # Answers as early as possible: what a PUT costs isn't compared.
+        for setting in SETTINGS + ("flush.put.budget.per.second=100000", "flush.put.burst=100000"):
+            command += ["--set", setting]
+        self.data.mkdir(parents=True, exist_ok=True)
+        log = open(self.data / "broker.log", "ab")
+        # What the tests are told by PENSTOCK_… variables would be unknown options to the broker.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        deadline = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if ready(self.http):
+                return self
+            time.sleep(0.05)
+        raise RuntimeError("Penstock doesn't start:\n" + (self.data / "broker.log").read_text()[-3000:])
+
+    def stop(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+def ready(port):
+    import urllib.request
+    try:
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=2).status == 200
+    except OSError:
+        return False
+
+
+def warm_up(side):
+    """Waits until group requests are served: Kafka makes its offsets topic when first asked."""
+    deadline = time.monotonic() + COORDINATOR_WITHIN_S
+    while time.monotonic() < deadline:
+        found = side.ask("FindCoordinator", 4, {"CoordinatorKeys": ["warm"]})["Coordinators"][0]
+        if found["ErrorCode"] == 0:
+            body = {"GroupId": "warm", "GenerationId": 1, "MemberId": "x"}
+            init = {"TransactionalId": None, "TransactionTimeoutMs": 1000}
+            if side.ask("Heartbeat", 3, body)["ErrorCode"] not in (14, 15, 16) and \
+                    side.ask("InitProducerId", 4, init)["ErrorCode"] == 0:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"{side.name} has no group coordinator")
+
+
+def served(side, messages):
+    """The versions that Penstock serves, cut to those that the definitions have."""
+    names = {message.key: name for name, message in messages.requests.items()}
+    out = {}
+    for row in side.ask("ApiVersions", 2, {})["ApiKeys"]:
+        name = names.get(row["ApiKey"])
+        if name:
+            versions = messages.requests[name].versions
+            out[name] = (max(row["MinVersion"], versions.low), min(row["MaxVersion"], versions.high))
+    return out
+
+
+def run_seed(seed, steps, sides, versions, report):
+    world = World(seed, *sides, versions, report)
+    for _ in range(4):
+        topics.create(world)
+    pool = [(action, weight * share / sum(weight for _, weight in actions))
+            for actions, share in AREAS for action, weight in actions]
+    actions, weights = [action for action, _ in pool], [weight for _, weight in pool]
+    for step in range(steps):
+        while len(world.topics) < 3:
+            topics.create(world)
+        action = world.random.choices(actions, weights)[0]
+        try:
+            action(world)
+        except Exception as error:
+            report.broken(seed, step, action.__name__, world.asked, error)
+            for side in sides:
+                side.close()
+    for topic in list(world.topics.values()):
+        for partition in range(topic.partitions):
+            logs.look(world, topic, partition, 0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, action="append")
+    parser.add_argument("--seeds", type=int, default=DEFAULT_SEEDS)
+    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
+    parser.add_argument("--docs", action="store_true", help="write docs/differential.md and end")
+    parser.add_argument("--keep", action="store_true", help="keep the brokers' folders")
+    options = parser.parse_args()
+    document = ROOT / "docs" / "differential.md"
+    if options.docs:
+        document.write_text(page())
+        return 0
+    report = Report()
+    report.check("docs/differential.md is up to date (--docs renews it)",
+                 document.exists() and document.read_text() == page())
+    try:
+        libs = kafka.libs()
+    except kafka.Unavailable as reason:
+        report.skip("comparison with Apache Kafka", str(reason))
+        return report.end()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="penstock-differential-"))
+    brokers = []
+    try:
+        messages = Messages(libs)
+        for broker in (kafka.Broker(folder / "kafka", SETTINGS, features=FEATURES), Penstock(folder / "penstock")):
+            brokers.append(broker)
+            broker.start()
+        sides = [Side(name, broker.port, messages) for name, broker in zip(("kafka", "penstock"), brokers)]
+        for side in sides:
+            warm_up(side)
+        versions = served(sides[1], messages)
+        seeds = options.seed or range(1, options.seeds + 1)
+        for seed in seeds:
+            begun = time.monotonic()
+            run_seed(seed, options.steps, sides, versions, report)
+            report.seed_done(seed, options.steps, time.monotonic() - begun)
+            for side in sides:
+                side.close()
+    finally:
+        for broker in brokers:
+            broker.stop()
+        if options.keep:
+            print(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return report.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
