@@ -158,12 +158,12 @@ impl TopicCatalog {
 
     /// Every topic, by name.
     pub fn all(&self) -> Vec<Arc<Topic>> {
-        self.state.read().from_name("").cloned().collect()
+        self.state.read().starting_at("").cloned().collect()
     }
 
     /// At most `limit` topics, by name, from `name` (itself included) on.
     pub fn page(&self, name: &str, limit: usize) -> Vec<Arc<Topic>> {
-        self.state.read().from_name(name).take(limit).cloned().collect()
+        self.state.read().starting_at(name).take(limit).cloned().collect()
     }
 
     /// How many topics and partitions there are.

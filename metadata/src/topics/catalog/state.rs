@@ -81,7 +81,7 @@ impl State {
         self.by_name.get(name)
     }
 
-    pub(super) fn from_name(&self, name: &str) -> impl Iterator<Item = &Arc<Topic>> {
+    pub(super) fn starting_at(&self, name: &str) -> impl Iterator<Item = &Arc<Topic>> {
         self.by_name.range::<str, _>((Bound::Included(name), Bound::Unbounded)).map(|(_, topic)| topic)
     }
 
