@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::classic::{
-    CallId, ClassicGroup, Description, Effects, JoinAnswer, JoinCall, LeaveCall, LeaveOutcome, Now,
-    Reply, Store, SyncAnswer, SyncCall,
+    CallId, ClassicGroup, Description, Effects, JoinAnswer, JoinCall, LeaveCall, LeaveOutcome, Now, Reply,
+    Store, SyncAnswer, SyncCall,
 };
 use super::commits::{CommitAnswer, CommitCall, Commits, QueuedCommit};
 use super::error::Refusal;
@@ -37,7 +37,10 @@ pub(super) enum Command {
     },
     Leave(Vec<LeaveCall>, oneshot::Sender<Result<Vec<LeaveOutcome>, Refusal>>),
     Commit(CommitCall, oneshot::Sender<CommitAnswer>),
-    DeleteOffsets(BTreeMap<String, BTreeSet<PartitionIndex>>, oneshot::Sender<Result<BTreeSet<String>, Refusal>>),
+    DeleteOffsets(
+        BTreeMap<String, BTreeSet<PartitionIndex>>,
+        oneshot::Sender<Result<BTreeSet<String>, Refusal>>,
+    ),
     Delete(oneshot::Sender<Result<(), Refusal>>),
     Describe(oneshot::Sender<Result<Description, Refusal>>),
     Expire(TimestampMs, oneshot::Sender<()>),
@@ -99,7 +102,9 @@ impl Actor {
     pub(super) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let refusal = match self.load().await {
-            Ok(()) => shared.cancel.run_until_cancelled(self.serve()).await.unwrap_or(Refusal::NotCoordinator),
+            Ok(()) => {
+                shared.cancel.run_until_cancelled(self.serve()).await.unwrap_or(Refusal::NotCoordinator)
+            }
             Err(error) => {
                 tracing::warn!(group = %self.group, %error, "a group can't be loaded");
                 Refusal::from(&error)
@@ -244,8 +249,11 @@ impl Actor {
     async fn commit(&mut self, call: CommitCall, answer: oneshot::Sender<CommitAnswer>) -> Next {
         if !self.machine.exists() {
             if call.generation >= 0 {
-                let refusal =
-                    if call.knows_missing_groups { Refusal::GroupIdNotFound } else { Refusal::IllegalGeneration };
+                let refusal = if call.knows_missing_groups {
+                    Refusal::GroupIdNotFound
+                } else {
+                    Refusal::IllegalGeneration
+                };
                 let _ = answer.send(Err(refusal));
                 return Next::Go;
             }
@@ -266,7 +274,8 @@ impl Actor {
                 return Next::Go;
             }
         };
-        let to_commit = |entry: &super::CommitEntry| entry.to_commit(generation, now.wall_ms, call.retention_ms);
+        let to_commit =
+            |entry: &super::CommitEntry| entry.to_commit(generation, now.wall_ms, call.retention_ms);
         let commits = call.entries.iter().map(to_commit).collect();
         self.commits.push(QueuedCommit { commits, answer });
         self.commits.start(&self.shared.groups, &self.group, self.fence);
@@ -487,4 +496,3 @@ impl Shared {
         Now { tick: self.started.elapsed(), wall_ms: self.clock.now_ms() }
     }
 }
-

@@ -157,7 +157,12 @@ impl Commits {
 }
 
 /// One batch. An error only if the group is another coordinator's; whoever waits is told in any case.
-async fn run(groups: Groups, group: Arc<str>, fence: Fence, batch: Vec<QueuedCommit>) -> Result<(), GroupError> {
+async fn run(
+    groups: Groups,
+    group: Arc<str>,
+    fence: Fence,
+    batch: Vec<QueuedCommit>,
+) -> Result<(), GroupError> {
     let mut commits = Vec::new();
     let mut waiting = Vec::with_capacity(batch.len());
     for queued in batch {

@@ -1,5 +1,6 @@
 //! Removing offsets that nobody has used for `offsets.retention.minutes`, those of deleted topics, and groups without
-//! members that hold no offsets.
+//! members that hold no offsets. And taking up groups that have members but no task, as after a restart: a member that
+//! died meanwhile is never heard of again, and only a task notices.
 
 use std::sync::Arc;
 
@@ -41,6 +42,9 @@ impl GroupCoordinator {
         let shared = Arc::clone(self.shared());
         let rounds = async {
             loop {
+                if let Err(error) = self.take_up().await {
+                    tracing::warn!(%error, "groups with members were not searched for");
+                }
                 pause(shared.options.offsets_retention_check_interval).await;
                 let now_ms = shared.clock.now_ms();
                 if let Err(error) = self.expire_once(now_ms).await {
@@ -51,30 +55,56 @@ impl GroupCoordinator {
         shared.cancel.run_until_cancelled(rounds).await.unwrap_or(());
     }
 
+    /// Starts the task of every group that has members, unless it runs.
+    ///
+    /// # Errors
+    /// The store's; what was found before is taken up all the same.
+    pub async fn take_up(&self) -> Result<(), GroupError> {
+        let mut after: Option<String> = None;
+        while let Some(page) = self.next_page(&mut after).await? {
+            for (group, header) in page {
+                if header.state != StoredState::Empty && !self.is_loaded(&group) {
+                    let (answer, done) = oneshot::channel();
+                    if self.send(&group, Command::Describe(answer)).await.is_ok() {
+                        let _ = done.await;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// One search through all groups, as of the wall clock's `now_ms`.
     ///
     /// # Errors
     /// The store's; what was found before is removed all the same.
     pub async fn expire_once(&self, now_ms: TimestampMs) -> Result<(), GroupError> {
         let mut after: Option<String> = None;
-        loop {
-            let page = self.shared().groups.list(after.as_deref(), PAGE).await?;
-            for (group, header) in &page.groups {
-                if self.may_expire(group, header, now_ms).await? {
+        while let Some(page) = self.next_page(&mut after).await? {
+            for (group, header) in page {
+                if self.may_expire(&group, &header, now_ms).await? {
                     let (answer, done) = oneshot::channel();
-                    if self.send(group, Command::Expire(now_ms, answer)).await.is_ok() {
+                    if self.send(&group, Command::Expire(now_ms, answer)).await.is_ok() {
                         let _ = done.await;
                     }
                 }
             }
-            match page.groups.into_iter().next_back() {
-                Some((last, _)) if page.more => after = Some(last),
-                _ => return Ok(()),
-            }
         }
+        Ok(())
     }
 
-    /// Whether it is worth asking the group's task. A group with members is left to whoever coordinates it.
+    /// The groups behind `after`, which moves along; `None` at the end.
+    async fn next_page(
+        &self,
+        after: &mut Option<String>,
+    ) -> Result<Option<Vec<(String, GroupHeader)>>, GroupError> {
+        let page = self.shared().groups.list(after.as_deref(), PAGE).await?;
+        let Some((last, _)) = page.groups.last() else { return Ok(None) };
+        *after = Some(last.clone());
+        Ok(Some(page.groups))
+    }
+
+    /// Whether it is worth asking the group's task. Of a group with members its task knows, once it is taken up.
     async fn may_expire(
         &self,
         group: &str,

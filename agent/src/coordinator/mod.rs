@@ -29,7 +29,5 @@ mod tests;
 
 pub use commits::{CommitCall, CommitEntry};
 pub use error::Refusal;
-pub use service::{
-    GroupCoordinator, GroupCoordinatorParts, LOADED_GROUPS_MAX, ListedGroup, OffsetDeletion,
-};
+pub use service::{GroupCoordinator, GroupCoordinatorParts, LOADED_GROUPS_MAX, ListedGroup, OffsetDeletion};
 pub use topics::{TopicFacts, TopicLookup};

@@ -140,9 +140,12 @@ async fn a_restart_costs_members_no_rebalance() {
     first.commit_offsets("g", commit_call(&id, generation, "t", 0, 42)).await.expect("commit");
     let before = first.describe("g").await.expect("described");
     first.shutdown().await;
-    assert_eq!(first.heartbeat("g", generation, id.clone(), None).await, Err(Refusal::CoordinatorNotAvailable));
+    assert_eq!(
+        first.heartbeat("g", generation, id.clone(), None).await,
+        Err(Refusal::CoordinatorNotAvailable)
+    );
     let second = world.coordinator();
-    assert_eq!(second.describe("g").await.expect("described"), before, "without loading it");
+    assert_eq!(second.describe("g").await.expect("described"), before);
     assert_eq!(second.heartbeat("g", generation, id.clone(), None).await, Ok(()));
     assert_eq!(second.describe("g").await.expect("described"), before);
     let synced = second.sync("g", sync_call(&id, generation)).await;
@@ -156,9 +159,24 @@ async fn a_restart_costs_members_no_rebalance() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_that_died_with_the_coordinator_are_missed_by_the_next_one() {
+    let world = World::new().await;
+    let first = world.coordinator();
+    stable(&first).await;
+    first.shutdown().await;
+    let second = world.coordinator();
+    let state = async || second.list().await.expect("listed").pop().expect("a group").state;
+    assert_eq!(state().await, State::Stable);
+    // Nobody asks for the group; its member's session ends all the same.
+    pause(Duration::from_secs(11)).await;
+    assert_eq!(state().await, State::Empty);
+    second.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_two_coordinators_the_later_one_wins() {
     let world = World::new().await;
-    let (first, second) = (world.coordinator(), world.coordinator());
+    let first = world.coordinator();
     let (id, generation) = stable(&first).await;
     // A new member waits at the first one, which no longer has the group.
     let waiting = tokio::spawn({
@@ -166,6 +184,7 @@ async fn of_two_coordinators_the_later_one_wins() {
         async move { first.join("g", JoinCall { fresh_id: Uuid::from_u128(6), ..join_call("") }).await }
     });
     tokio::task::yield_now().await;
+    let second = world.coordinator();
     assert_eq!(second.heartbeat("g", generation, id.clone(), None).await, Ok(()));
     let zombie = first.commit_offsets("g", commit_call(&id, generation, "t", 0, 1)).await;
     assert_eq!(zombie, Err(Refusal::NotCoordinator));
@@ -238,7 +257,10 @@ async fn a_group_that_was_never_used_has_no_offsets_and_is_not_made_by_looking()
     assert_eq!(coordinator.commit_offsets("g", call(false)).await, Err(Refusal::IllegalGeneration));
     assert_eq!(coordinator.list().await, Ok(Vec::new()));
     assert_eq!(coordinator.join("", join_call("")).await.error, Some(Refusal::InvalidGroupId));
-    assert_eq!(coordinator.join(&"g".repeat(2_000), join_call("")).await.error, Some(Refusal::InvalidGroupId));
+    assert_eq!(
+        coordinator.join(&"g".repeat(2_000), join_call("")).await.error,
+        Some(Refusal::InvalidGroupId)
+    );
     coordinator.shutdown().await;
 }
 
@@ -338,7 +360,11 @@ async fn while_the_store_is_away_members_stay_and_nothing_is_promised() {
     let again = coordinator.join("g", join_call(&id)).await;
     assert_eq!(again.error, Some(Refusal::CoordinatorNotAvailable));
     world.memory.set_faults(MemoryFaults::default());
-    assert_eq!(coordinator.heartbeat("g", generation, id.clone(), None).await, Ok(()), "the generation stands");
+    assert_eq!(
+        coordinator.heartbeat("g", generation, id.clone(), None).await,
+        Ok(()),
+        "the generation stands"
+    );
     assert_eq!(offset(&coordinator, "t", 0).await, None);
     coordinator.shutdown().await;
 }

@@ -29,7 +29,8 @@ impl ClassicGroup {
     ) -> Result<(), (Refusal, &'a str)> {
         let id = join.member_id.as_str();
         let options = &self.options;
-        if join.session_timeout < options.min_session_timeout || join.session_timeout > options.max_session_timeout
+        if join.session_timeout < options.min_session_timeout
+            || join.session_timeout > options.max_session_timeout
         {
             return Err((Refusal::InvalidSessionTimeout, id));
         }
@@ -43,7 +44,11 @@ impl ClassicGroup {
         if !self.supports(join) {
             return Err((Refusal::InconsistentGroupProtocol, id));
         }
-        if id.is_empty() { self.join_new(now, call, join, effects) } else { self.join_known(now, call, join, effects) }
+        if id.is_empty() {
+            self.join_new(now, call, join, effects)
+        } else {
+            self.join_known(now, call, join, effects)
+        }
     }
 
     fn join_new<'a>(
@@ -119,7 +124,8 @@ impl ClassicGroup {
         let max = self.options.max_size;
         let member = self.members.get(&join.member_id);
         if member.is_none() {
-            let brought: usize = join.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
+            let brought: usize =
+                join.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
             if self.bytes.saturating_add(brought) > GROUP_BYTES_MAX {
                 return false;
             }

@@ -52,7 +52,8 @@ impl Member {
 
     /// Bytes that it takes when stored, about.
     pub(super) fn bytes(&self) -> usize {
-        let protocols: usize = self.protocols.iter().map(|(name, metadata)| name.len() + metadata.len() + 16).sum();
+        let protocols: usize =
+            self.protocols.iter().map(|(name, metadata)| name.len() + metadata.len() + 16).sum();
         let instance = self.instance_id.as_ref().map_or(0, String::len);
         protocols + self.assignment.len() + self.client_id.len() + self.client_host.len() + instance + 128
     }

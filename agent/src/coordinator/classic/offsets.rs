@@ -56,8 +56,14 @@ impl ClassicGroup {
         }
         match self.state {
             State::Empty => Ok(()),
-            State::PreparingRebalance | State::CompletingRebalance | State::Stable if self.are_consumers() => Ok(()),
-            State::PreparingRebalance | State::CompletingRebalance | State::Stable => Err(Refusal::NonEmptyGroup),
+            State::PreparingRebalance | State::CompletingRebalance | State::Stable
+                if self.are_consumers() =>
+            {
+                Ok(())
+            }
+            State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
+                Err(Refusal::NonEmptyGroup)
+            }
         }
     }
 

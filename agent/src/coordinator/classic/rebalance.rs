@@ -43,7 +43,8 @@ impl ClassicGroup {
 
     /// Ends the join phase if everybody has joined. The first rebalance waits for its delay all the same.
     pub(super) fn maybe_complete_join(&mut self, now: Now, effects: &mut Effects) {
-        if self.state == State::PreparingRebalance && self.previous_state != State::Empty && self.all_joined() {
+        if self.state == State::PreparingRebalance && self.previous_state != State::Empty && self.all_joined()
+        {
             self.complete_join(now, effects);
         }
     }
@@ -129,8 +130,12 @@ impl ClassicGroup {
     pub(super) fn select_protocol(&self) -> Option<String> {
         let known_to_all = |name: &str| self.protocol_support.get(name) == Some(&self.members.len());
         let leader = self.leader.as_ref().and_then(|id| self.members.get(id))?;
-        let candidates: Vec<&str> =
-            leader.protocols.iter().map(|(name, _)| name.as_str()).filter(|name| known_to_all(name)).collect();
+        let candidates: Vec<&str> = leader
+            .protocols
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| known_to_all(name))
+            .collect();
         let mut votes = vec![0_usize; candidates.len()];
         for member in self.members.values() {
             let vote = member

@@ -89,7 +89,9 @@ impl ClassicGroup {
             _ if self.members.is_empty() => StoredState::Empty,
             State::Stable => StoredState::Stable,
             // A generation that began, and whose next rebalance began, in one event.
-            State::Empty | State::PreparingRebalance | State::CompletingRebalance => StoredState::CompletingRebalance,
+            State::Empty | State::PreparingRebalance | State::CompletingRebalance => {
+                StoredState::CompletingRebalance
+            }
         };
         let header = GroupHeader {
             kind: GroupKind::Classic,

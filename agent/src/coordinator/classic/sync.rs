@@ -27,10 +27,10 @@ impl ClassicGroup {
         if sync.generation != self.generation {
             return Err(Refusal::IllegalGeneration);
         }
-        let differs = |said: &Option<String>, is: &Option<String>| {
-            matches!((said, is), (Some(said), Some(is)) if said != is)
-        };
-        if differs(&sync.protocol_type, &self.protocol_type) || differs(&sync.protocol_name, &self.protocol_name) {
+        let differs = |said: &Option<String>, is: &Option<String>| matches!((said, is), (Some(said), Some(is)) if said != is);
+        if differs(&sync.protocol_type, &self.protocol_type)
+            || differs(&sync.protocol_name, &self.protocol_name)
+        {
             return Err(Refusal::InconsistentGroupProtocol);
         }
         match self.state {

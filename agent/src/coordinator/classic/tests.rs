@@ -184,7 +184,9 @@ fn followers_wait_for_the_leaders_assignment() {
     assert_eq!(beat, Err(Refusal::RebalanceInProgress));
     let (again, replies) = driver.join(join(&first, 0));
     assert_eq!(replies.len(), 2);
-    assert!(replies.iter().any(|(call, _)| *call == waiting) && replies.iter().any(|(call, _)| *call == again));
+    assert!(
+        replies.iter().any(|(call, _)| *call == waiting) && replies.iter().any(|(call, _)| *call == again)
+    );
     let (follower, replies) = driver.sync(sync(&second, 2, &[]));
     assert!(replies.is_empty());
     let wrong = SyncCall { protocol_name: Some("sticky".to_owned()), ..sync(&first, 2, &[]) };
@@ -205,7 +207,11 @@ fn followers_wait_for_the_leaders_assignment() {
     let (_, replies) = driver.join(join(&first, 0));
     assert!(replies.is_empty());
     assert_eq!(driver.group.state(), State::PreparingRebalance);
-    assert_eq!(driver.group.validate_commit(driver.now, &second, None, 2), Ok(Some(2)), "it may still commit");
+    assert_eq!(
+        driver.group.validate_commit(driver.now, &second, None, 2),
+        Ok(Some(2)),
+        "it may still commit"
+    );
 }
 
 #[test]
@@ -296,7 +302,10 @@ fn a_static_member_takes_its_place_again_without_a_rebalance() {
     let old_client = JoinCall { supports_skipping_assignment: false, ..as_static(join("", 4), "i") };
     let (_, replies) = driver.join(old_client);
     let answer = joined(&replies[0].1);
-    assert_eq!((answer.leader.as_str(), answer.members.len(), answer.skip_assignment), (new.as_str(), 0, false));
+    assert_eq!(
+        (answer.leader.as_str(), answer.members.len(), answer.skip_assignment),
+        (new.as_str(), 0, false)
+    );
     // An operator removes it by its instance id.
     let remove = LeaveCall { member_id: String::new(), instance_id: Some("i".to_owned()) };
     assert_eq!(driver.leave(&[remove]).0, [Ok(())]);
@@ -404,7 +413,8 @@ fn a_restored_group_goes_on_without_a_rebalance() {
     let stored = driver.group.snapshot(Store::Snapshot);
     let before = driver.group.describe();
     driver.now.tick = Duration::ZERO;
-    driver.group = ClassicGroup::restore(Arc::clone(&driver.options), stored.clone(), driver.now, &mut effects);
+    driver.group =
+        ClassicGroup::restore(Arc::clone(&driver.options), stored.clone(), driver.now, &mut effects);
     assert!(effects.replies.is_empty() && effects.store.is_none());
     assert_eq!(driver.group.describe(), before);
     assert_eq!(describe_stored(stored), before);

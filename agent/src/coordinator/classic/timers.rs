@@ -39,7 +39,9 @@ impl ClassicGroup {
         }
         self.sync_deadline = self.sync_deadline.map(|at| at + by);
         self.join_timer = self.join_timer.map(|timer| match timer {
-            JoinTimer::Initial { at, delay, remaining } => JoinTimer::Initial { at: at + by, delay, remaining },
+            JoinTimer::Initial { at, delay, remaining } => {
+                JoinTimer::Initial { at: at + by, delay, remaining }
+            }
             JoinTimer::Complete { at } => JoinTimer::Complete { at: at + by },
         });
     }
