@@ -49,8 +49,8 @@ pub enum TopicCompression {
     Codec {
         /// The codec.
         codec: Codec,
-        /// `compression.gzip.level` or `compression.zstd.level`; `None` for the codec's default. Snappy has no level,
-        /// LZ4 has only its fast one here.
+        /// `compression.gzip.level`, `compression.lz4.level` or `compression.zstd.level`; `None` for the codec's default.
+        /// Snappy has no level.
         level: Option<i32>,
     },
 }

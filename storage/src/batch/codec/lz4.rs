@@ -9,7 +9,6 @@
 
 use std::io::Write;
 
-use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 
 use super::CodecError;
 
@@ -100,10 +99,23 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// Writes LZ4 frames.
+pub(super) type FrameEncoder<W> = lz4::Encoder<W>;
+
+/// Kafka's default of `compression.lz4.level`.
+const DEFAULT_LEVEL: u32 = 9;
+
 /// Writes the frame that Kafka's own clients write: independent blocks of 64 KiB, no checksums but the header's.
-pub(super) fn encoder<W: Write>(output: W) -> FrameEncoder<W> {
-    let frame = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
-    FrameEncoder::with_frame_info(frame, output)
+/// From level 3 on LZ4 looks harder for matches (its HC mode); what comes out is the same format.
+pub(super) fn encoder<W: Write>(output: W, level: Option<i32>) -> std::io::Result<FrameEncoder<W>> {
+    let level = level.and_then(|level| u32::try_from(level).ok()).unwrap_or(DEFAULT_LEVEL);
+    lz4::EncoderBuilder::new()
+        .level(level)
+        .block_size(lz4::BlockSize::Max64KB)
+        .block_mode(lz4::BlockMode::Independent)
+        .checksum(lz4::ContentChecksum::NoChecksum)
+        .block_checksum(lz4::liblz4::BlockChecksum::NoBlockChecksum)
+        .build(output)
 }
 
 const PRIME_1: u32 = 2_654_435_761;

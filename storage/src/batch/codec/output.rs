@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use lz4_flex::frame::FrameEncoder;
 
 use super::super::header::Codec;
 use super::{CodecError, lz4, snappy};
@@ -49,12 +48,12 @@ pub(in crate::batch) enum Compressor {
     None(Output),
     Gzip(GzEncoder<Output>),
     Snappy(Box<snappy::Encoder<Output>>),
-    Lz4(Box<FrameEncoder<Output>>),
+    Lz4(Box<lz4::FrameEncoder<Output>>),
     Zstd(Box<zstd::stream::write::Encoder<'static, Output>>),
 }
 
 impl Compressor {
-    /// `level` is the codec's own (gzip 1 to 9, zstd up to 22); `None` is its default. Snappy and LZ4 have none here.
+    /// `level` is the codec's own (gzip 1 to 9, LZ4 1 to 17, zstd up to 22); `None` is its default. Snappy has none.
     pub(in crate::batch) fn new(
         codec: Codec,
         level: Option<i32>,
@@ -68,7 +67,7 @@ impl Compressor {
                 Self::Gzip(GzEncoder::new(output, level))
             }
             Codec::Snappy => Self::Snappy(Box::new(snappy::Encoder::new(output)?)),
-            Codec::Lz4 => Self::Lz4(Box::new(lz4::encoder(output))),
+            Codec::Lz4 => Self::Lz4(Box::new(lz4::encoder(output, level)?)),
             Codec::Zstd => {
                 let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
                 Self::Zstd(Box::new(zstd::stream::write::Encoder::new(output, level)?))
@@ -81,7 +80,11 @@ impl Compressor {
             Self::None(output) => output,
             Self::Gzip(encoder) => encoder.finish()?,
             Self::Snappy(encoder) => encoder.finish()?,
-            Self::Lz4(encoder) => encoder.finish().map_err(|error| CodecError(error.to_string()))?,
+            Self::Lz4(encoder) => {
+                let (output, finished) = encoder.finish();
+                finished?;
+                output
+            }
             Self::Zstd(encoder) => encoder.finish()?,
         })
     }
