@@ -112,7 +112,11 @@ impl Sealer {
                 unsealed.rows >= self.settings.rows
                     || now.saturating_duration_since(unsealed.since) >= self.settings.age
             };
-            unsealed.iter().filter(|(_, unsealed)| is_due(unsealed)).map(|(partition, _)| *partition).collect()
+            unsealed
+                .iter()
+                .filter(|(_, unsealed)| is_due(unsealed))
+                .map(|(partition, _)| *partition)
+                .collect()
         };
         for partition in due {
             if stop.is_cancelled() {

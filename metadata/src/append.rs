@@ -92,7 +92,14 @@ impl Append {
         partitions: BTreeMap<TopicPartition, PartitionGround>,
         producers: BTreeMap<(TopicPartition, ProducerId), ProducerGround>,
     ) -> Self {
-        Self { incarnation, partitions, producers, touched: BTreeMap::new(), counts: BTreeMap::new(), next_n: 0 }
+        Self {
+            incarnation,
+            partitions,
+            producers,
+            touched: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            next_n: 0,
+        }
     }
 
     /// The number of the next object's first batch.

@@ -15,13 +15,13 @@ use penstock_types::{
 };
 
 use crate::append::{Append, ObjectToCommit, PartitionGround, ProducerGround, RowToWrite};
+use crate::keys::Keyspace;
 use crate::keys::allocation;
 use crate::keys::cluster::{cutoff_key, decode_cutoff};
 use crate::keys::feed::{self, Slot};
 use crate::keys::log::{self, BatchProducer, LogKey, LogRow};
 use crate::keys::object::{self, ObjectRow, ObjectState};
 use crate::keys::producer::{self, StoredProducerState};
-use crate::keys::Keyspace;
 use crate::kv::{
     Isolation, Priority, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, limits,
 };
@@ -117,7 +117,8 @@ impl<G: TopicGround> Committer<G> {
             let outcomes = outcomes.into_iter().flatten().collect();
             return Ok(Attempt { outcomes, stamp: None, rows: Vec::new() });
         }
-        let mut append = self.read_ground(transaction.as_mut(), open.iter().map(|index| &objects[*index])).await?;
+        let mut append =
+            self.read_ground(transaction.as_mut(), open.iter().map(|index| &objects[*index])).await?;
         let mut rows = Vec::new();
         let mut written = Vec::new();
         for index in open {
@@ -240,11 +241,10 @@ impl<G: TopicGround> Committer<G> {
         if id.get() - first.get() >= i64::from(block.ids) {
             return Ok(true);
         }
-        let before_topic =
-            (block.incarnation, block.allocated) <= (ground.incarnation, ground.created);
+        let before_topic = (block.incarnation, block.allocated) <= (ground.incarnation, ground.created);
         let expiry = self.producer_expiry.as_secs().saturating_mul(limits::VERSIONS_PER_SECOND);
-        let expired = block.incarnation < self.incarnation
-            || block.allocated.get().saturating_add(expiry) < now.get();
+        let expired =
+            block.incarnation < self.incarnation || block.allocated.get().saturating_add(expiry) < now.get();
         Ok(before_topic || expired)
     }
 

@@ -203,8 +203,7 @@ impl FoldState {
             self.max_timestamp =
                 MaxTimestamp { timestamp: batch.facts.max_timestamp, base_offset: batch.base_offset };
         }
-        if let (true, Some(producer)) =
-            (batch.facts.flags & flags::TRANSACTIONAL != 0, &batch.facts.producer)
+        if let (true, Some(producer)) = (batch.facts.flags & flags::TRANSACTIONAL != 0, &batch.facts.producer)
         {
             self.open_transactions.entry(producer.id).or_insert(batch.base_offset);
         }

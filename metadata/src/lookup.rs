@@ -106,9 +106,8 @@ impl LogReader {
         to: Offset,
     ) -> Result<Vec<AbortedTransaction>, StoreError> {
         let touches = |aborted: &AbortedTransaction| aborted.last_offset >= from && aborted.first_offset < to;
-        let (sealed, tail) = view.read(|tail| {
-            (tail.sealed, tail.aborted.iter().copied().filter(touches).collect::<Vec<_>>())
-        });
+        let (sealed, tail) =
+            view.read(|tail| (tail.sealed, tail.aborted.iter().copied().filter(touches).collect::<Vec<_>>()));
         let mut found = Vec::new();
         let mut range = aborted::from_offset(&self.keyspace, view.partition, from);
         while from < sealed {
@@ -187,7 +186,8 @@ impl LogReader {
         if in_tail.is_some() {
             return Ok(in_tail);
         }
-        let reached = |packed: &PackedIndex| packed.entries.last().is_some_and(|last| last_position(last) >= at);
+        let reached =
+            |packed: &PackedIndex| packed.entries.last().is_some_and(|last| last_position(last) >= at);
         let Some(packed) = self.bisect(view, log_start, reached).await? else { return Ok(None) };
         Ok(packed.entries.iter().find_map(|entry| find_batch(entry, at)))
     }

@@ -8,9 +8,7 @@ use tokio::time::Instant;
 
 use crate::keys::Keyspace;
 use crate::keys::allocation::{self, BLOCK_IDS};
-use crate::kv::{
-    Isolation, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, limits,
-};
+use crate::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, limits};
 
 /// How long ids of a block are handed out: an id is at most that much younger than its block says.
 const BLOCK_LIFE: Duration = Duration::from_secs(10);

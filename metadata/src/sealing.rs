@@ -11,9 +11,7 @@ use crate::fold::{AbortedTransaction, FoldState, LogEntry};
 use crate::keys::index::{self, PackedIndex, VALUE_BYTES};
 use crate::keys::log::{self, LogKey, LogRow};
 use crate::keys::{Keyspace, aborted, seal, topic};
-use crate::kv::{
-    Isolation, Page, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, limits,
-};
+use crate::kv::{Isolation, Page, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, limits};
 
 /// Rows of one seal: their keys, values and clears stay far below the store's limit of a transaction.
 const MOST_ROWS: usize = 4_000;

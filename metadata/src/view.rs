@@ -169,7 +169,8 @@ impl PartitionView {
     async fn page(&self) -> Result<bool, ViewError> {
         let mut transaction = self.store.begin(Priority::Default);
         let version = transaction.read_version().await?;
-        let keys = [seal::key(&self.keyspace, self.partition), log_start::key(&self.keyspace, self.partition)];
+        let keys =
+            [seal::key(&self.keyspace, self.partition), log_start::key(&self.keyspace, self.partition)];
         let values = transaction.get_many(&keys, Isolation::Snapshot).await?;
         let sealed = seal::decode(values[0].as_deref())?;
         let log_start = log_start::decode(values[1].as_deref())?;

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use penstock_types::{StoreVersion, TopicPartition};
 use tokio::time::Instant;
 
-use crate::keys::feed::{self, Slot};
 use crate::keys::Keyspace;
+use crate::keys::feed::{self, Slot};
 use crate::kv::{Isolation, Priority, SharedStore, StoreError};
 use crate::view::{PartitionView, ViewError};
 
@@ -36,9 +36,8 @@ impl Views {
         let mut views = self.views.lock();
         if views.len() >= self.most && !views.contains_key(&partition) {
             let now = Instant::now();
-            views.retain(|_, view| {
-                Arc::strong_count(view) > 1 || now.duration_since(view.last_used()) < IDLE
-            });
+            views
+                .retain(|_, view| Arc::strong_count(view) > 1 || now.duration_since(view.last_used()) < IDLE);
             if views.len() >= self.most {
                 let mut unused: Vec<_> = views
                     .values()

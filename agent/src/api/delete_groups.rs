@@ -21,8 +21,9 @@ pub(crate) async fn handle(
     for group in request.groups_names {
         if seen.insert(group.to_string()) {
             let outcome = broker.groups.delete(&group).await;
-            results
-                .push(DeletableGroupResult::default().with_group_id(group).with_error_code(outcome_code(outcome)));
+            results.push(
+                DeletableGroupResult::default().with_group_id(group).with_error_code(outcome_code(outcome)),
+            );
         }
     }
     DeleteGroupsResponse::default().with_results(results)

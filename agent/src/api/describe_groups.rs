@@ -50,7 +50,9 @@ fn encode(group: GroupId, described: Result<Description, Refusal>, version: i16)
             .with_protocol_type(StrBytes::from_string(description.protocol_type))
             .with_protocol_data(StrBytes::from_string(description.protocol_name))
             .with_members(description.members.into_iter().map(member).collect()),
-        Err(Refusal::GroupIdNotFound) if version < MISSING_IS_AN_ERROR => answer.with_group_state(text("Dead")),
+        Err(Refusal::GroupIdNotFound) if version < MISSING_IS_AN_ERROR => {
+            answer.with_group_state(text("Dead"))
+        }
         Err(refusal @ Refusal::GroupIdNotFound) => answer
             .with_error_code(code(refusal))
             .with_error_message(Some(StrBytes::from_string(format!("Group {} not found.", &*group))))

@@ -42,11 +42,8 @@ pub(crate) async fn handle(
     let is_replica = request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0;
     let mut resolved: Vec<Result<FetchTarget, ResponseError>> = Vec::with_capacity(fetch.partitions.len());
     for (key, wanted) in &fetch.partitions {
-        // Agents don't replicate from one another: nobody follows a leader here.
-        resolved.push(match is_replica {
-            true => Err(ResponseError::NotLeaderOrFollower),
-            false => resolve(broker, key, wanted),
-        });
+        let target = resolve(broker, key, wanted);
+        resolved.push(if is_replica { target.and_then(|target| Err(no_follower(&target))) } else { target });
     }
     let isolation = match request.isolation_level {
         1 => IsolationLevel::ReadCommitted,
@@ -121,10 +118,10 @@ fn named_partitions(topics: &[FetchTopic], version: i16) -> Vec<(PartitionKey, W
 fn forgotten_partitions(topics: &[ForgottenTopic], version: i16) -> Vec<PartitionKey> {
     let of_topic = |topic: &ForgottenTopic| {
         let key = topic_key(&topic.topic, topic.topic_id, version);
-        let keys = topic.partitions.iter().map(move |partition| PartitionKey {
-            topic: key.clone(),
-            partition: *partition,
-        });
+        let keys = topic
+            .partitions
+            .iter()
+            .map(move |partition| PartitionKey { topic: key.clone(), partition: *partition });
         keys.collect::<Vec<_>>()
     };
     topics.iter().flat_map(of_topic).collect()
@@ -133,9 +130,7 @@ fn forgotten_partitions(topics: &[ForgottenTopic], version: i16) -> Vec<Partitio
 fn resolve(broker: &Broker, key: &PartitionKey, wanted: &Wanted) -> Result<FetchTarget, ResponseError> {
     let topic: Arc<Topic> = match &key.topic {
         TopicKey::Id(id) => broker.topics.by_id(*id).ok_or(ResponseError::UnknownTopicId)?,
-        TopicKey::Name(name) => {
-            broker.topics.by_name(name).ok_or(ResponseError::UnknownTopicOrPartition)?
-        }
+        TopicKey::Name(name) => broker.topics.by_name(name).ok_or(ResponseError::UnknownTopicOrPartition)?,
     };
     let partition = PartitionIndex::new(key.partition);
     if !topic.has_partition(partition) {
@@ -148,6 +143,14 @@ fn resolve(broker: &Broker, key: &PartitionKey, wanted: &Wanted) -> Result<Fetch
         current_leader_epoch: (wanted.current_leader_epoch >= 0).then_some(wanted.current_leader_epoch),
         last_fetched_epoch: (wanted.last_fetched_epoch >= 0).then_some(wanted.last_fetched_epoch),
     })
+}
+
+/// Agents don't replicate from one another: nobody follows a leader here. Kafka's answers to a stranger.
+fn no_follower(target: &FetchTarget) -> ResponseError {
+    match target.current_leader_epoch {
+        Some(_) => ResponseError::UnknownLeaderEpoch,
+        None => ResponseError::NotLeaderOrFollower,
+    }
 }
 
 fn session_error(error: SessionError) -> ResponseError {

@@ -109,6 +109,8 @@ impl Body {
                     self.no_tags();
                 }
             }
+            // Kafka's answer is empty rather than null where it never came to read the log.
+            (None, _) if is_unknown(answered.answer) => self.length(0),
             _ => self.null(),
         }
         if version >= 11 {
@@ -149,6 +151,10 @@ impl Body {
     }
 }
 
+fn is_unknown(answer: &Result<FetchedPartition, ResponseError>) -> bool {
+    matches!(answer, Err(ResponseError::UnknownTopicOrPartition | ResponseError::UnknownTopicId))
+}
+
 /// An answer that only says why the session can't go on.
 pub(super) fn refusal(context: &RequestContext, error: ResponseError) -> Result<Frame, EncodeError> {
     let mut body = Body::new(context.api_version);
@@ -176,7 +182,9 @@ pub(super) fn answer<'a>(
     }
     let mut body = Body::new(context.api_version);
     debug_assert!(
-        topics.iter().all(|(topic, _)| matches!(topic, TopicKey::Id(_)) == (context.api_version >= TOPIC_IDS)),
+        topics
+            .iter()
+            .all(|(topic, _)| matches!(topic, TopicKey::Id(_)) == (context.api_version >= TOPIC_IDS)),
         "a session names topics as its requests do"
     );
     body.head(0, session);

@@ -20,6 +20,7 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 /// From this version on several keys are asked for at once.
 const BATCHED: i16 = 4;
+const REFUSAL: &str = "The request is not one that this broker can serve.";
 
 /// Answers for each key.
 pub(crate) async fn handle(
@@ -37,11 +38,8 @@ fn answer(identity: &Identity, request: &FindCoordinatorRequest, version: i16) -
     };
     if version < BATCHED {
         let found = coordinator(identity, &StrBytes::default(), error);
-        // Kafka's words.
-        let message = match error {
-            None => "NONE",
-            Some(_) => "The request is not one that this broker can serve.",
-        };
+        // Kafka's word.
+        let message = if error.is_none() { "NONE" } else { REFUSAL };
         return FindCoordinatorResponse::default()
             .with_error_code(found.error_code)
             .with_error_message(Some(StrBytes::from_static_str(message)))
@@ -60,9 +58,11 @@ fn coordinator(identity: &Identity, key: &StrBytes, error: Option<ResponseError>
             .with_node_id(BrokerId(identity.node_id))
             .with_host(text(&identity.advertised_host))
             .with_port(i32::from(identity.advertised_port)),
-        Some(error) => {
-            found.with_error_code(error.code()).with_node_id(BrokerId(-1)).with_port(-1)
-        }
+        Some(error) => found
+            .with_error_code(error.code())
+            .with_error_message(Some(StrBytes::from_static_str(REFUSAL)))
+            .with_node_id(BrokerId(-1))
+            .with_port(-1),
     }
 }
 

@@ -47,7 +47,10 @@ pub(crate) fn owned(text: Option<&StrBytes>) -> Option<String> {
 
 /// An answer that can't be encoded closes the connection.
 #[cfg(test)]
-pub(crate) fn assert_encodes<M: kafka_protocol::protocol::Encodable + std::fmt::Debug>(message: &M, version: i16) {
+pub(crate) fn assert_encodes<M: kafka_protocol::protocol::Encodable + std::fmt::Debug>(
+    message: &M,
+    version: i16,
+) {
     let mut bytes = bytes::BytesMut::new();
     if let Err(error) = message.encode(&mut bytes, version) {
         panic!("version {version} of {message:?}: {error:#}");

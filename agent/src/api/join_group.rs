@@ -34,7 +34,11 @@ pub(crate) async fn handle(
         client_host: format!("/{}", context.peer.ip()),
         session_timeout,
         // Version 0 has only one time-out.
-        rebalance_timeout: if context.api_version == 0 { session_timeout } else { ms(request.rebalance_timeout_ms) },
+        rebalance_timeout: if context.api_version == 0 {
+            session_timeout
+        } else {
+            ms(request.rebalance_timeout_ms)
+        },
         protocol_type: request.protocol_type.to_string(),
         protocols: request
             .protocols

@@ -48,12 +48,15 @@ pub(crate) async fn handle(
                 if is_doubled {
                     return refusal(asked, ResponseError::InvalidRequest);
                 }
+                let Some(query) = query(asked.timestamp, context.api_version) else {
+                    return refusal(asked, ResponseError::UnsupportedVersion);
+                };
                 let partition = PartitionIndex::new(asked.partition_index);
                 let Some(topic) = found.filter(|topic| topic.has_partition(partition)) else {
                     return refusal(asked, ResponseError::UnknownTopicOrPartition);
                 };
                 let partition = TopicPartition { topic: topic.id, partition };
-                answer(broker, asked, partition, isolation, context.api_version).await
+                answer(broker, asked, query, partition, isolation, context.api_version).await
             }
         });
         let mut answered = ListOffsetsTopicResponse::default();
@@ -81,13 +84,11 @@ fn query(timestamp: i64, version: i16) -> Option<OffsetQuery> {
 async fn answer(
     broker: &Broker,
     asked: &ListOffsetsPartition,
+    query: OffsetQuery,
     partition: TopicPartition,
     isolation: IsolationLevel,
     version: i16,
 ) -> ListOffsetsPartitionResponse {
-    let Some(query) = query(asked.timestamp, version) else {
-        return refusal(asked, ResponseError::UnsupportedVersion);
-    };
     let epoch = (asked.current_leader_epoch >= 0).then_some(asked.current_leader_epoch);
     match broker.fetch.list_offset(partition, query, isolation, epoch).await {
         Ok(ListedOffset { timestamp, offset, leader_epoch }) => ListOffsetsPartitionResponse::default()

@@ -100,7 +100,8 @@ fn encode(
         Err(refusal) => (Vec::new().into_iter(), refusal),
     };
     let mut answer = |partition: &OffsetCommitRequestPartition| {
-        let outcome = admitted.next().unwrap_or(Ok(())).and_then(|()| outcomes.next().unwrap_or(Err(refused)));
+        let outcome =
+            admitted.next().unwrap_or(Ok(())).and_then(|()| outcomes.next().unwrap_or(Err(refused)));
         OffsetCommitResponsePartition::default()
             .with_partition_index(partition.partition_index)
             .with_error_code(outcome_code(outcome))

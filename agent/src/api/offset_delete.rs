@@ -53,7 +53,9 @@ pub(crate) async fn handle(
                 .with_partition_index(partition.partition_index)
                 .with_error_code(outcome_code(outcome(&topic.name, partition.partition_index)))
         });
-        OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+        OffsetDeleteResponseTopic::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions.collect())
     });
     OffsetDeleteResponse::default().with_topics(topics.collect())
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequest, OffsetFetchRequestGroup};
 use kafka_protocol::messages::offset_fetch_response::{
-    OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
-    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+    OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions, OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kafka_protocol::protocol::StrBytes;
 use penstock_metadata::groups::StoredOffsets;
@@ -161,8 +161,12 @@ mod tests {
     #[test]
     fn every_version_can_say_everything() {
         let name = TopicName("t".into());
-        let fetched =
-            || vec![(name.clone(), vec![Fetched { partition: 1, offset: 5, leader_epoch: 0, metadata: "x".into() }])];
+        let fetched = || {
+            vec![(
+                name.clone(),
+                vec![Fetched { partition: 1, offset: 5, leader_epoch: 0, metadata: "x".into() }],
+            )]
+        };
         let asked = vec![(name.clone(), vec![1, 2])];
         for version in 1..BATCHED {
             assert_encodes(&encode(Ok(fetched()), asked.clone(), version), version);
@@ -171,7 +175,8 @@ mod tests {
             let in_partitions = refused.topics.iter().flat_map(|topic| &topic.partitions);
             let codes: Vec<i16> = in_partitions.map(|partition| partition.error_code).collect();
             let code = code(Refusal::CoordinatorNotAvailable);
-            let (expected, group) = if version < GROUP_ERROR { (vec![code; 2], 0) } else { (Vec::new(), code) };
+            let (expected, group) =
+                if version < GROUP_ERROR { (vec![code; 2], 0) } else { (Vec::new(), code) };
             assert_eq!((codes, refused.error_code), (expected, group));
         }
     }

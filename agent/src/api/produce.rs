@@ -33,14 +33,20 @@ struct Slot {
 
 enum Outcome {
     /// Known already.
-    Failed { code: i16, message: Option<String>, records: Vec<(i32, String)> },
+    Failed {
+        code: i16,
+        message: Option<String>,
+        records: Vec<(i32, String)>,
+        /// Whether Kafka would have come as far as its log; then its answer says where that starts.
+        reached_log: bool,
+    },
     /// The result of the admitted batch of that number.
     Admitted { batch: usize, log_append_time: TimestampMs },
 }
 
 impl Outcome {
     fn error(error: ResponseError) -> Self {
-        Self::Failed { code: error.code(), message: None, records: Vec::new() }
+        Self::Failed { code: error.code(), message: None, records: Vec::new(), reached_log: false }
     }
 }
 
@@ -129,7 +135,9 @@ fn look_through(broker: &Broker, request: ProduceRequest, context: &RequestConte
             let outcome = match (&topic, acks_error) {
                 (_, Some(error)) => Outcome::error(error),
                 (Err(error), _) => Outcome::error(*error),
-                (Ok(topic), None) => check_partition(broker, topic, partition, &mut seen, &mut batches, context),
+                (Ok(topic), None) => {
+                    check_partition(broker, topic, partition, &mut seen, &mut batches, context)
+                }
             };
             of_topic.push(Slot { index, outcome, topic: topic.as_ref().ok().cloned() });
         }
@@ -139,12 +147,7 @@ fn look_through(broker: &Broker, request: ProduceRequest, context: &RequestConte
     (response, slots, batches)
 }
 
-fn find_topic(
-    broker: &Broker,
-    name: &str,
-    id: TopicId,
-    version: i16,
-) -> Result<Arc<Topic>, ResponseError> {
+fn find_topic(broker: &Broker, name: &str, id: TopicId, version: i16) -> Result<Arc<Topic>, ResponseError> {
     if version >= 13 {
         return broker.topics.by_id(id).ok_or(ResponseError::UnknownTopicId);
     }
@@ -207,6 +210,29 @@ fn refused(error: &BatchError, topic_partition: &str) -> Outcome {
         code: code.code(),
         message: error.message(topic_partition),
         records: error.record_errors(topic_partition),
+        reached_log: reached_log(error),
+    }
+}
+
+/// Kafka refuses some batches before it looks for the log, and others in a way that forgets it.
+fn reached_log(error: &BatchError) -> bool {
+    match error {
+        BatchError::NoBatch
+        | BatchError::SeveralBatches
+        | BatchError::UnsupportedMagic { .. }
+        | BatchError::ZstdNotAllowed
+        | BatchError::NoProducerId { .. }
+        | BatchError::Corrupt(_)
+        | BatchError::TooLarge { .. } => false,
+        BatchError::UnknownCodec { .. }
+        | BatchError::Invalid(_)
+        | BatchError::MalformedRecord { .. }
+        | BatchError::MalformedRecordLength { .. }
+        | BatchError::Undecodable { .. }
+        | BatchError::DecompressionBomb { .. }
+        | BatchError::OffsetsNotConsecutive
+        | BatchError::NegativeTimestamp { .. }
+        | BatchError::Records(_) => true,
     }
 }
 
@@ -243,37 +269,56 @@ fn fill(
     results: Option<&[BatchResult]>,
 ) {
     for (topic, slots) in response.responses.iter_mut().zip(slots) {
-        for slot in slots {
-            let mut partition = PartitionProduceResponse::default();
-            partition.index = slot.index;
-            partition.base_offset = -1;
-            partition.log_append_time_ms = -1;
-            partition.log_start_offset = -1;
-            match slot.outcome {
-                Outcome::Failed { code, message, records } => {
-                    partition.error_code = code;
-                    partition.error_message = message.map(StrBytes::from_string);
-                    partition.record_errors = records.into_iter().map(record_error).collect();
+        topic.partition_responses.extend(slots.into_iter().map(|slot| fill_partition(broker, slot, results)));
+    }
+}
+
+fn fill_partition(broker: &Broker, slot: Slot, results: Option<&[BatchResult]>) -> PartitionProduceResponse {
+    let mut partition = PartitionProduceResponse::default();
+    partition.index = slot.index;
+    partition.base_offset = -1;
+    partition.log_append_time_ms = -1;
+    let mut reached_log = false;
+    match slot.outcome {
+        Outcome::Failed { code, message, records, reached_log: reached } => {
+            partition.error_code = code;
+            partition.error_message = message.map(StrBytes::from_string);
+            partition.record_errors = records.into_iter().map(record_error).collect();
+            reached_log = reached;
+        }
+        Outcome::Admitted { batch, log_append_time } => {
+            match results.map(|results| results.get(batch).cloned()) {
+                Some(Some(Ok(offset))) => {
+                    partition.base_offset = offset.map_or(-1, penstock_types::Offset::get);
+                    partition.log_append_time_ms = log_append_time;
+                    reached_log = true;
                 }
-                Outcome::Admitted { batch, log_append_time } => {
-                    let result = results.map(|results| results.get(batch).cloned());
-                    match result {
-                        Some(Some(Ok(offset))) => {
-                            partition.base_offset = offset.map_or(-1, penstock_types::Offset::get);
-                            partition.log_append_time_ms = log_append_time;
-                            partition.log_start_offset = slot.topic.map_or(-1, |topic| {
-                                let partition = PartitionIndex::new(slot.index);
-                                let view = broker.views.get(TopicPartition { topic: topic.id, partition });
-                                view.read(|tail| tail.log_start.get())
-                            });
-                        }
-                        Some(Some(Err(error))) => partition.error_code = append_error(error).code(),
-                        Some(None) => partition.error_code = ResponseError::UnknownServerError.code(),
-                        None => partition.error_code = ResponseError::RequestTimedOut.code(),
-                    }
+                Some(Some(Err(error))) => {
+                    partition.error_code = append_error(error).code();
+                    reached_log = is_sequence_error(error);
                 }
+                Some(None) => partition.error_code = ResponseError::UnknownServerError.code(),
+                None => partition.error_code = ResponseError::RequestTimedOut.code(),
             }
-            topic.partition_responses.push(partition);
+        }
+    }
+    let topic = slot.topic.filter(|_| reached_log);
+    partition.log_start_offset = topic.map_or(-1, |topic| log_start(broker, &topic, slot.index));
+    partition
+}
+
+fn log_start(broker: &Broker, topic: &Topic, index: i32) -> i64 {
+    let partition = TopicPartition { topic: topic.id, partition: PartitionIndex::new(index) };
+    broker.views.get(partition).read(|tail| tail.log_start.get())
+}
+
+fn is_sequence_error(error: AppendError) -> bool {
+    match error {
+        AppendError::OutOfOrderSequence
+        | AppendError::InvalidProducerEpoch
+        | AppendError::DuplicateSequence => true,
+        AppendError::UnknownTopic | AppendError::NotStored | AppendError::Failed | AppendError::Stopping => {
+            false
         }
     }
 }

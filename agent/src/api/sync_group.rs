@@ -21,7 +21,8 @@ pub(crate) async fn handle(
     request: SyncGroupRequest,
     context: &RequestContext,
 ) -> SyncGroupResponse {
-    if context.api_version >= NAMES_PROTOCOL && (request.protocol_type.is_none() || request.protocol_name.is_none())
+    if context.api_version >= NAMES_PROTOCOL
+        && (request.protocol_type.is_none() || request.protocol_name.is_none())
     {
         return SyncGroupResponse::default()
             .with_error_code(code(crate::coordinator::Refusal::InconsistentGroupProtocol));

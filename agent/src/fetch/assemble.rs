@@ -89,7 +89,12 @@ fn runs(batches: &[BatchEntry], sealed: Offset) -> Vec<Run<'_>> {
         }
         first = index;
         let range = position..position + length;
-        runs.push(Run { object, range, lagging: batch.base_offset < sealed, batches: &batches[index..=index] });
+        runs.push(Run {
+            object,
+            range,
+            lagging: batch.base_offset < sealed,
+            batches: &batches[index..=index],
+        });
     }
     runs
 }

@@ -203,8 +203,7 @@ impl Fetch {
     /// else in the answer (an error of another partition) is worth telling.
     pub async fn fetch(&self, request: &FetchRequest, immediate: bool) -> Fetched {
         let deadline = Instant::now() + request.max_wait;
-        let slots: BTreeSet<Slot> =
-            request.targets.iter().map(|target| Slot::of(target.partition)).collect();
+        let slots: BTreeSet<Slot> = request.targets.iter().map(|target| Slot::of(target.partition)).collect();
         // Before the first look, so that nothing committed after it is missed.
         let waits = !(immediate || request.max_wait.is_zero() || request.targets.is_empty());
         let mut subscriptions: Vec<Subscription> = Vec::new();
@@ -271,9 +270,8 @@ impl Fetch {
         limits: &FetchLimits,
     ) -> Planned {
         check_epochs(target)?;
-        let (high_watermark, last_stable_offset, log_start, sealed) = view.read(|tail| {
-            (tail.high_watermark(), tail.last_stable_offset(), tail.log_start, tail.sealed)
-        });
+        let (high_watermark, last_stable_offset, log_start, sealed) =
+            view.read(|tail| (tail.high_watermark(), tail.last_stable_offset(), tail.log_start, tail.sealed));
         let offset = Offset::new(target.offset)
             .filter(|offset| (log_start..=high_watermark).contains(offset))
             .ok_or(PartitionError::OffsetOutOfRange)?;

@@ -138,11 +138,8 @@ impl Fetch {
         let mut largest: Option<BatchEntry> = None;
         let mut from = log_start;
         while from < end {
-            let limits = penstock_metadata::lookup::PlanLimits {
-                end,
-                max_bytes: 1 << 30,
-                at_least_one: true,
-            };
+            let limits =
+                penstock_metadata::lookup::PlanLimits { end, max_bytes: 1 << 30, at_least_one: true };
             let batches = self.parts.log.plan(view, from, limits).await?;
             let Some(last) = batches.last() else { break };
             from = last.end_offset();

@@ -220,11 +220,8 @@ impl FetchSessions {
         forgotten.iter().for_each(|key| session.forget(key));
         session.used = self.uses;
         session.epoch = session.epoch.checked_add(1).unwrap_or(1);
-        let partitions: Vec<_> = session
-            .partitions
-            .values()
-            .map(|partition| (partition.key.clone(), partition.wanted))
-            .collect();
+        let partitions: Vec<_> =
+            session.partitions.values().map(|partition| (partition.key.clone(), partition.wanted)).collect();
         self.partitions = self.partitions - before + partitions.len();
         if partitions.is_empty() || self.partitions > self.most_partitions {
             self.remove(request.id);
@@ -317,7 +314,10 @@ mod tests {
         let named = || vec![(key(0), wanted(0))];
         let session = sessions.begin(request(0, 0), named(), &[], false, 3).expect("session").session;
         assert_eq!(sessions.begin(request(99, 1), vec![], &[], false, 1), Err(SessionError::NotFound));
-        assert_eq!(sessions.begin(request(session, 2), vec![], &[], false, 1), Err(SessionError::InvalidEpoch));
+        assert_eq!(
+            sessions.begin(request(session, 2), vec![], &[], false, 1),
+            Err(SessionError::InvalidEpoch)
+        );
         assert_eq!(sessions.begin(request(session, 1), vec![], &[], true, 1), Err(SessionError::TopicIds));
         let closed = sessions.begin(request(session, -1), named(), &[], false, 1).expect("no session");
         assert_eq!(closed.session, 0);

@@ -103,8 +103,9 @@ impl Buffer {
     /// Takes out what `lineages` have waiting.
     pub(crate) fn remove(&mut self, lineages: &BTreeSet<Lineage>) -> Vec<PendingBatch> {
         let all = std::mem::take(&mut self.batches);
-        let (removed, kept): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|batch| batch.lineage().is_some_and(|lineage| lineages.contains(&lineage)));
+        let (removed, kept): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|batch| batch.lineage().is_some_and(|lineage| lineages.contains(&lineage)));
         self.batches = kept.into();
         self.bytes = self.batches.iter().map(|batch| batch.length_bytes()).sum();
         removed

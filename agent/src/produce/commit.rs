@@ -111,9 +111,10 @@ impl Produce {
         }
         let begun = rest.iter().map(|(_, begun)| *begun).min().unwrap_or_else(Instant::now);
         let settled = self.settle(&objects, begun).await;
-        let group = numbers.into_iter().zip(objects.into_iter().zip(rest)).map(|(number, (object, rest))| {
-            (number, Uploaded { object, tickets: rest.0, begun: rest.1 })
-        });
+        let group = numbers
+            .into_iter()
+            .zip(objects.into_iter().zip(rest))
+            .map(|(number, (object, rest))| (number, Uploaded { object, tickets: rest.0, begun: rest.1 }));
         let mut answers = Vec::new();
         for ((number, object), outcome) in group.zip(settled) {
             match outcome {
@@ -142,11 +143,7 @@ impl Produce {
     }
 
     /// Commits `objects` until it is known what came of each.
-    async fn settle(
-        &self,
-        objects: &[ObjectToCommit],
-        begun: Instant,
-    ) -> Vec<Result<ObjectOutcome, GaveUp>> {
+    async fn settle(&self, objects: &[ObjectToCommit], begun: Instant) -> Vec<Result<ObjectOutcome, GaveUp>> {
         match self.try_commit(objects, begun).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(StoreError::TooLarge { .. }) if objects.len() > 1 => {

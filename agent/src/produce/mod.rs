@@ -178,7 +178,8 @@ impl Produce {
         let most = (self.settings.memory_bytes / PERMIT_BYTES).max(1);
         let permits = held_bytes.div_ceil(PERMIT_BYTES).clamp(1, most);
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        let memory = Arc::clone(&self.memory).acquire_many_owned(permits).await.map_err(|_| AdmitError::Stopping)?;
+        let memory =
+            Arc::clone(&self.memory).acquire_many_owned(permits).await.map_err(|_| AdmitError::Stopping)?;
         let version = self.known_version().await?;
         let arrived = Instant::now();
         let (tickets, receipt) = tickets(batches.len(), Some(memory));

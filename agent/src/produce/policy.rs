@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn an_idle_agent_flushes_at_once() {
         let start = Instant::now();
-        let mut policy = FlushPolicy::new(FlushSetting::CostBounded { put_per_second: 4.0, burst: 2.0 }, start);
+        let mut policy =
+            FlushPolicy::new(FlushSetting::CostBounded { put_per_second: 4.0, burst: 2.0 }, start);
         for _ in 0..2 {
             assert_eq!(policy.due(waiting(start), start), start);
             policy.spend(start);

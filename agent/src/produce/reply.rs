@@ -152,12 +152,8 @@ pub type Receipt = oneshot::Receiver<Vec<BatchResult>>;
 /// Tickets for the `count` (at least 1) batches of a request that holds `memory`, and the receipt.
 pub(crate) fn tickets(count: usize, memory: Option<OwnedSemaphorePermit>) -> (Vec<Ticket>, Receipt) {
     let (sender, receipt) = oneshot::channel();
-    let inner = Inner {
-        results: vec![Err(AppendError::Failed); count],
-        untold: count,
-        sender: Some(sender),
-        memory,
-    };
+    let inner =
+        Inner { results: vec![Err(AppendError::Failed); count], untold: count, sender: Some(sender), memory };
     let reply = Arc::new(Reply { inner: Mutex::new(inner) });
     let tickets = (0..count).map(|index| Ticket { reply: Arc::clone(&reply), index }).collect();
     (tickets, receipt)

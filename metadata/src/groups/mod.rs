@@ -108,7 +108,10 @@ impl Groups {
 struct Fenced;
 
 /// Whether the row is one that `epoch` may write beside.
-fn check_epoch(row: Option<&[u8]>, epoch: CoordinatorEpoch) -> Result<GroupRow, crate::transact::Abort<Fenced>> {
+fn check_epoch(
+    row: Option<&[u8]>,
+    epoch: CoordinatorEpoch,
+) -> Result<GroupRow, crate::transact::Abort<Fenced>> {
     let Some(row) = row else { return Err(crate::transact::Abort::Refused(Fenced)) };
     let row = GroupRow::decode(row)?;
     if row.coordinator_epoch == epoch { Ok(row) } else { Err(crate::transact::Abort::Refused(Fenced)) }

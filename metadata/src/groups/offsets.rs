@@ -9,7 +9,9 @@ use crate::keys::Keyspace;
 use crate::keys::group::{CoordinatorEpoch, GroupRow, StoredState, group_key};
 use crate::keys::group_offset::{CommittedOffset, decode_offset_key, group_offsets, offset_key};
 use crate::keys::topic::row_key;
-use crate::kv::{Isolation, KeyRange, Page, RangeOptions, StoreError, Transaction, WriteConflict, single_key};
+use crate::kv::{
+    Isolation, KeyRange, Page, RangeOptions, StoreError, Transaction, WriteConflict, single_key,
+};
 use crate::transact::{Abort, OnUnknown, transact};
 
 /// Bytes of one transaction's commits, about: far below the store's limit, and quick.

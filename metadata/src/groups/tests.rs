@@ -207,7 +207,10 @@ async fn a_commit_that_was_given_up_never_lands_behind_a_later_one() {
     groups.commit_offsets("g", fence, &[commit(None, 0, 9)]).await.expect("commit");
     assert_eq!(world.memory.parked_commits(), 1);
     assert_eq!(world.memory.land_parked_commits(), 0, "the old commit conflicts");
-    assert_eq!(offsets(&groups.fetch_all_offsets("g").await.expect("fetch")).into_values().collect::<Vec<_>>(), [9]);
+    assert_eq!(
+        offsets(&groups.fetch_all_offsets("g").await.expect("fetch")).into_values().collect::<Vec<_>>(),
+        [9]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,7 +232,8 @@ async fn under_faults_every_write_happens_once_and_in_order() {
             fence = groups.write("g", fence, &write(round, &[("m", 10)])).await.expect("write");
             let Fence::Held { revision, .. } = fence else { panic!("seed {seed}: not held") };
             assert_eq!(revision, round as u64, "seed {seed}");
-            let answers = groups.commit_offsets("g", fence, &[commit(Some(round), 0, i64::from(round))]).await;
+            let answers =
+                groups.commit_offsets("g", fence, &[commit(Some(round), 0, i64::from(round))]).await;
             assert_eq!(answers.expect("commit"), [Ok(())], "seed {seed}");
             let all = groups.fetch_all_offsets("g").await.expect("fetch");
             assert_eq!(all["t"][&PartitionIndex::new(0)].offset, i64::from(round), "seed {seed}");

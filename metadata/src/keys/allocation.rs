@@ -83,7 +83,8 @@ pub fn block_key(keyspace: &Keyspace, first: ProducerId) -> Vec<u8> {
 /// Reads a block's key back.
 pub fn parse_block_key(keyspace: &Keyspace, key: &[u8]) -> Result<ProducerId, Corrupt> {
     let corrupt = Corrupt { family: "producer id block", reason: "a key of another family" };
-    let rest = keyspace.strip(Family::Allocation, key).and_then(|rest| rest.strip_prefix(&[2])).ok_or(corrupt)?;
+    let rest =
+        keyspace.strip(Family::Allocation, key).and_then(|rest| rest.strip_prefix(&[2])).ok_or(corrupt)?;
     let mut reader = Reader::new("producer id block", rest);
     let first = i64::from_be_bytes(reader.array()?);
     reader.finish()?;

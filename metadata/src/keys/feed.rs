@@ -30,9 +30,10 @@ impl Slot {
     /// The slot of a partition: FNV-1a of its key bytes, the same on every agent and for ever.
     pub fn of(partition: TopicPartition) -> Self {
         let number = partition.partition.get().to_be_bytes();
-        let hash = partition.topic.as_bytes().iter().chain(&number).fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash =
+            partition.topic.as_bytes().iter().chain(&number).fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
         Self(((hash ^ (hash >> 32)) % u64::from(SLOTS)) as u16)
     }
     /// The slot's number.

@@ -300,7 +300,8 @@ pub fn decode_member_key(keyspace: &Keyspace, group: &str, key: &[u8]) -> Result
         .ok_or_else(|| corrupt("a key of another group"))?;
     let mut reader = Reader::new(MEMBER, rest);
     let length = usize::from(reader.u16()?);
-    let member = std::str::from_utf8(reader.take(length)?).map_err(|_| corrupt("a member id is not UTF-8"))?;
+    let member =
+        std::str::from_utf8(reader.take(length)?).map_err(|_| corrupt("a member id is not UTF-8"))?;
     let chunk = reader.u16()?;
     reader.finish()?;
     Ok((member.to_owned(), chunk))

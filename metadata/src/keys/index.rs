@@ -93,8 +93,9 @@ pub fn from_offset(keyspace: &Keyspace, partition: TopicPartition, offset: Offse
 
 /// Reads a key back: the last offset of its value.
 pub fn parse_key(keyspace: &Keyspace, key: &[u8]) -> Result<(TopicPartition, Offset), Corrupt> {
-    let rest =
-        keyspace.strip(Family::Index, key).ok_or(Corrupt { family: NAME, reason: "a key of another family" })?;
+    let rest = keyspace
+        .strip(Family::Index, key)
+        .ok_or(Corrupt { family: NAME, reason: "a key of another family" })?;
     let mut reader = Reader::new(NAME, rest);
     let partition = super::read_partition(&mut reader)?;
     let last = Offset::new(i64::from_be_bytes(reader.array()?)).ok_or(reader.corrupt("a negative offset"))?;

@@ -196,15 +196,23 @@ pub(crate) fn read_batch(reader: &mut Reader<'_>) -> Result<BatchFacts, Corrupt>
         None
     } else {
         let (id, epoch) = read_producer(reader)?;
-        let base_sequence = i32::try_from(reader.varint()?)
-            .map_err(|_| reader.corrupt("a sequence is out of range"))?;
+        let base_sequence =
+            i32::try_from(reader.varint()?).map_err(|_| reader.corrupt("a sequence is out of range"))?;
         Some(BatchProducer { id, epoch, base_sequence: Sequence::new(base_sequence) })
     };
-    Ok(BatchFacts { length, records, flags: bits & !flags::PRODUCER, base_timestamp, max_timestamp, producer })
+    Ok(BatchFacts {
+        length,
+        records,
+        flags: bits & !flags::PRODUCER,
+        base_timestamp,
+        max_timestamp,
+        producer,
+    })
 }
 
 fn read_epoch(reader: &mut Reader<'_>) -> Result<LeaderEpoch, Corrupt> {
-    let raw = i32::try_from(reader.varint()?).map_err(|_| reader.corrupt("a leader epoch is out of range"))?;
+    let raw =
+        i32::try_from(reader.varint()?).map_err(|_| reader.corrupt("a leader epoch is out of range"))?;
     Ok(LeaderEpoch::new(raw))
 }
 

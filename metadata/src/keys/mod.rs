@@ -116,6 +116,7 @@ pub fn push_partition(key: &mut Vec<u8>, partition: PartitionIndex) {
 /// Reads back what [`Keyspace::partition`] wrote behind the family byte.
 pub(crate) fn read_partition(reader: &mut Reader<'_>) -> Result<TopicPartition, Corrupt> {
     let topic = TopicId::from_bytes(reader.array()?);
-    let partition = i32::try_from(reader.u32()?).map_err(|_| reader.corrupt("a partition is out of range"))?;
+    let partition =
+        i32::try_from(reader.u32()?).map_err(|_| reader.corrupt("a partition is out of range"))?;
     Ok(TopicPartition { topic, partition: PartitionIndex::new(partition) })
 }

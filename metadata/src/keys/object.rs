@@ -202,9 +202,7 @@ fn shifted(verdict: Verdict, step: u32) -> Option<Verdict> {
     Some(match verdict {
         Verdict::Refused(refusal) => Verdict::Refused(refusal),
         Verdict::DuplicateHere { n } => Verdict::DuplicateHere { n: n.checked_add(step)? },
-        Verdict::Duplicate(at) => {
-            Verdict::Duplicate(BatchPosition { n: at.n.checked_add(step)?, ..at })
-        }
+        Verdict::Duplicate(at) => Verdict::Duplicate(BatchPosition { n: at.n.checked_add(step)?, ..at }),
     })
 }
 

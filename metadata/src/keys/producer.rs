@@ -16,7 +16,8 @@
 //! - **Size**: 29-byte keys, at most 18 + 5 × 28 bytes.
 
 use penstock_types::{
-    BatchPosition, Incarnation, ProducerEpoch, ProducerId, Sequence, StoreVersion, TopicPartition, Versionstamp,
+    BatchPosition, Incarnation, ProducerEpoch, ProducerId, Sequence, StoreVersion, TopicPartition,
+    Versionstamp,
 };
 
 use super::{Family, Keyspace};

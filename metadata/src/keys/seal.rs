@@ -45,8 +45,7 @@ pub fn decode(value: Option<&[u8]>) -> Result<FoldState, Corrupt> {
     let position = BatchPosition::from_bytes(&reader.array()?);
     let next_offset = read_offset(&mut reader)?;
     let bytes = reader.varint()?;
-    let max_timestamp =
-        MaxTimestamp { timestamp: reader.zigzag()?, base_offset: read_offset(&mut reader)? };
+    let max_timestamp = MaxTimestamp { timestamp: reader.zigzag()?, base_offset: read_offset(&mut reader)? };
     let mut state =
         FoldState { position, next_offset, bytes, max_timestamp, open_transactions: Default::default() };
     for _ in 0..reader.count(2)? {

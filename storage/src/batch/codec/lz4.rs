@@ -9,7 +9,6 @@
 
 use std::io::Write;
 
-
 use super::CodecError;
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4D, 0x18];
