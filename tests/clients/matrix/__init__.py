@@ -1,0 +1,1 @@
+"""The client matrix: real Kafka clients against one broker."""

@@ -1,0 +1,90 @@
+"""Installs the clients by package name into the state directory. What was installed is kept for the next run."""
+import hashlib
+import os
+import shutil
+
+from . import process
+from .report import Failed, Skipped
+
+MINUTES = 60
+
+
+def once(directory, sources, install):
+    """Runs `install` unless it succeeded here before with the same sources."""
+    wanted = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()
+    mark = directory / "installed"
+    if mark.exists() and mark.read_text() == wanted:
+        return directory
+    if os.environ.get("PENSTOCK_TEST_INSTALL") == "0":
+        raise Skipped("not installed, and installing is switched off")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    try:
+        install()
+    except Failed as failure:
+        lines = [line for line in str(failure).splitlines() if line.strip()]
+        raise Skipped(f"installation failed: {lines[0]} … {lines[-1]}") from failure
+    mark.write_text(wanted)
+    return directory
+
+
+def needs(program):
+    found = shutil.which(program)
+    if not found:
+        raise Skipped(f"{program} is not there")
+    return found
+
+
+def python_clients(here, state):
+    """The interpreter that has the Python clients."""
+    directory, requirements = state / "python", here / "requirements.txt"
+
+    def install():
+        process.run([needs("python3"), "-m", "venv", directory / "venv"], 2 * MINUTES)
+        process.run([directory / "venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:",
+                     "-r", requirements], 5 * MINUTES)
+    return once(directory, [requirements], install) / "venv/bin/python"
+
+
+def node_modules(here, state):
+    """The folder of kafkajs."""
+    needs("node")
+    directory, sources = state / "node", [here / "node" / name for name in ("package.json", "package-lock.json", ".npmrc")]
+
+    def install():
+        for source in sources:
+            shutil.copy(source, directory)
+        process.run([needs("npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts"], 5 * MINUTES, directory=directory)
+    return once(directory, sources, install) / "node_modules"
+
+
+def go_programs(here, state):
+    """The folder of the Go clients' programs."""
+    directory = state / "go"
+    sources = sorted(path for path in (here / "go").rglob("*") if path.is_file())
+
+    def install():
+        process.run([needs("go"), "build", "-o", directory, "./franz", "./sarama"], 6 * MINUTES, directory=here / "go")
+    return once(directory, sources, install)
+
+
+def java(here, state):
+    """The class path of Kafka's clients and tools and of our Java program."""
+    needs("java")
+    jars = state / "java"
+    pom = here / "java" / "pom.xml"
+
+    def install():
+        process.run([needs("mvn"), "-B", "-q", "-f", pom, "dependency:copy-dependencies", "-DincludeScope=runtime",
+                     f"-DoutputDirectory={jars}"], 6 * MINUTES)
+    once(jars, [pom], install)
+    classes, source = state / "java-classes", here / "java" / "MatrixClient.java"
+
+    def compile_client():
+        # The tools come with a compiler, so that a JRE is enough.
+        paths = [str(jar) for jar in sorted(jars.glob("*.jar"))]
+        process.run(["java", "-jar", *jars.glob("ecj-*.jar"), "--release", "17", "-nowarn", "-cp", ":".join(paths),
+                     "-d", classes, source], 3 * MINUTES)
+    once(classes, [source, pom], compile_client)
+    shutil.copy(here / "java" / "log4j2.yaml", classes)
+    return f"{classes}:{jars}/*"

@@ -1,0 +1,55 @@
+"""The cells of the client libraries: a program per language or library, started for each capability."""
+import random
+
+from . import install, process, wire
+from .report import Cannot
+
+CELL_SECONDS = 75
+CANNOT = 3
+
+CAPABILITIES = (
+    "create-topic", *(f"produce-{codec}" for codec in wire.CODECS), "idempotent", "consume-start", "consume-end",
+    "consume-timestamp", "group-of-three", "offsets-resumed", "admin-topics", "admin-configs", "admin-groups",
+    "admin-delete-group", "admin-partitions", "admin-delete",
+)
+
+# Small, since the machine may be; quick to start rather than quick later.
+JVM = ("java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+def programs(here, state):
+    """Client → a function that installs it if need be and gives the command line of its program."""
+    def python(script):
+        return lambda: [install.python_clients(here, state), here / "python" / script]
+
+    def node():
+        return ["env", f"NODE_PATH={install.node_modules(here, state)}", "node", here / "node" / "client.js"]
+
+    def go(program):
+        return lambda: [install.go_programs(here, state) / program]
+    return {
+        "confluent": python("confluent_client.py"),
+        "kafka-python": python("kafka_python_client.py"),
+        "aiokafka": python("aiokafka_client.py"),
+        "kafkajs": node,
+        "franz-go": go("franz"),
+        "sarama": go("sarama"),
+        "java": lambda: [*JVM, "-cp", install.java(here, state), "MatrixClient"],
+    }
+
+
+def run_name(client, capability):
+    return f"{client}-{capability}-{random.randrange(16**6):06x}"
+
+
+def check(command, kcat, client, capability):
+    """One cell. What was produced is then looked at in the log and, if `kcat` is there, read by it."""
+    run = run_name(client, capability)
+    status, output, _ = process.run([*command, kcat.bootstrap, capability, run], CELL_SECONDS, accept=(0, CANNOT))
+    if status == CANNOT:
+        raise Cannot(output.strip().splitlines()[-1].removeprefix("cannot: "))
+    if capability.startswith("produce-"):
+        codec = capability.removeprefix("produce-")
+        wire.check_codec(kcat.bootstrap, run, 2, codec, 40 * 270)
+        if kcat.installed:
+            kcat.reads_back(run, codec)

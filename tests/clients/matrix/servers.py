@@ -1,0 +1,105 @@
+"""MinIO and the broker, started and ended by the driver."""
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+from . import process
+from .report import Failed, Skipped
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Minio:
+    """A MinIO of this run's own; `environment` is what makes the broker use it."""
+
+    def __init__(self, root, state):
+        self.script = root / "minio" / "run.sh"
+        self.pid_file = state / "minio.pid"
+        arguments = [self.script, "--background", "--pid-file", self.pid_file, "--port", free_port(),
+                     "--data-dir", state / "minio", "--bucket", "penstock-clients"]
+        try:
+            _, printed, _ = process.run(arguments, 400, environment={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""})
+        except Failed as failure:
+            raise Skipped(f"MinIO does not start: {str(failure).strip().splitlines()[-1]}") from failure
+        self.environment = dict(re.findall(r"^export (AWS_\w+)='(.*)'$", printed, re.MULTILINE))
+        self.url = "s3://penstock-clients/matrix"
+
+    def end(self):
+        process.run([self.script, "--stop", "--pid-file", self.pid_file], 30)
+
+
+class Broker:
+    """`penstock dev` on free ports of the loopback."""
+
+    def __init__(self, binary, directory, object_store=None, environment=None, options=()):
+        self.binary, self.directory, self.object_store = binary, directory, object_store
+        self.environment, self.options = environment or {}, options
+        self.kafka, self.http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        self.log = directory.parent / f"{directory.name}.log"
+        self.log.unlink(missing_ok=True)
+        self.start()
+
+    def start(self):
+        arguments = [self.binary, "dev", "--data-dir", self.directory, "--listen", self.kafka, "--http", self.http]
+        if self.object_store:
+            arguments += ["--object-store", self.object_store]
+        for option in self.options:
+            arguments += ["--set", option]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env={**os.environ, **self.environment}, start_new_session=True)
+        deadline = time.monotonic() + 30
+        while self.ready() != 200:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                process.end(self.process)
+                raise Failed(f"the broker does not get ready; the end of {self.log}:\n{self.log.read_text()[-2000:]}")
+            time.sleep(0.1)
+
+    def ready(self):
+        """The HTTP status of /health/ready, None without an answer."""
+        try:
+            with urllib.request.urlopen(f"http://{self.http}/health/ready", timeout=5) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return None
+
+    def check_alive(self):
+        if self.process.poll() is not None:
+            raise Failed(f"the broker ended with status {self.process.returncode}; log {self.log}")
+
+    def check_ready(self):
+        status = self.ready()
+        if status != 200:
+            raise Failed(f"/health/ready answers {status}")
+
+    def check_log(self):
+        lines = self.log.read_text(errors="replace").splitlines()
+        bad = [line for line in lines if re.search(r"\bERROR\b|panicked at", line)]
+        if bad:
+            shown = "\n".join(bad[:10])
+            raise Failed(f"{len(bad)} lines of {self.log} tell of errors:\n{shown}")
+
+    def stop(self):
+        """SIGTERM; the broker has to end by itself, with 0."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(40)
+        except subprocess.TimeoutExpired:
+            process.end(self.process)
+            raise Failed("the broker did not end within 40 s of SIGTERM") from None
+        if status != 0:
+            raise Failed(f"the broker ended with status {status} at SIGTERM")
+
+    def end(self):
+        process.end(self.process)

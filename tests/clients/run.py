@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""The client matrix: real Kafka clients × capabilities, against `penstock dev` on MinIO, and a smaller set on local disk.
+
+    PENSTOCK_BIN=target/debug/penstock tests/clients/run.py [CLIENT[/CAPABILITY]]...
+
+Each cell prints `ok`, `FAILED`, `skipped` (something is not installed) or `cannot` (the client has no such function;
+neither passed nor failed). The last line counts. Clients are installed by package name into PENSTOCK_TEST_STATE (default
+target/test-state), unless PENSTOCK_TEST_INSTALL=0.
+
+    tests/clients/run.py --bootstrap 127.0.0.1:9092
+
+runs the cells against a broker that is there, for instance Apache Kafka: what they expect has to hold there too.
+"""
+import argparse
+import os
+import pathlib
+import shutil
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from matrix import install, java_tools, kcat, libraries, local_disk, servers
+from matrix.report import Failed, Report, Skipped
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", metavar="CLIENT[/CAPABILITY]", help="only these cells")
+    parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that is there, instead of starting one")
+    parser.add_argument("--list", action="store_true", help="the clients, a line each")
+    return parser.parse_args()
+
+
+def run_kcat(report, reader):
+    if not report.wants("kcat"):
+        return
+    if not reader.installed:
+        report.skip("kcat", "it is not there")
+        return
+    for capability, check in kcat.CELLS.items():
+        report.cell("kcat", capability, lambda: check(reader, libraries.run_name("kcat", capability)))
+
+
+def run_libraries(report, reader, programs):
+    for client, program in programs.items():
+        if not report.wants(client):
+            continue
+        try:
+            command = program()
+        except Skipped as reason:
+            report.skip(client, str(reason))
+            continue
+        for capability in libraries.CAPABILITIES:
+            report.cell(client, capability, lambda: libraries.check(command, reader, client, capability))
+
+
+def run_java_tools(report, reader, state):
+    if not report.wants("java-tools"):
+        return
+    try:
+        tools = java_tools.Tools(reader, install.java(HERE, state))
+    except Skipped as reason:
+        report.skip("java-tools", str(reason))
+        return
+    for name, check in java_tools.CELLS.items():
+        report.cell("java-tools", name, lambda: check(tools, libraries.run_name("java-tools", name)))
+
+
+def run_matrix(report, bootstrap, state):
+    reader = kcat.Kcat(bootstrap)
+    programs = libraries.programs(HERE, state)
+    run_kcat(report, reader)
+    run_libraries(report, reader, programs)
+    run_java_tools(report, reader, state)
+    report.print_table(["kcat", *programs], libraries.CAPABILITIES)
+
+
+def check_broker(report, broker, where):
+    """After all that: it lives, is ready, found nothing to complain of, and ends as asked."""
+    report.cell("broker", f"alive-{where}", broker.check_alive)
+    report.cell("broker", f"ready-{where}", broker.check_ready)
+    report.cell("broker", f"stops-{where}", broker.stop)
+    report.cell("broker", f"log-{where}", broker.check_log)
+
+
+def copied_binary(state):
+    """The binary under test, safe from a build that goes on."""
+    binary = pathlib.Path(os.environ.get("PENSTOCK_BIN", ROOT / "target/debug/penstock"))
+    if not binary.exists():
+        sys.exit(f"{binary} is not there; build it with: cargo build -p penstock-agent")
+    return pathlib.Path(shutil.copy2(binary, state / "penstock"))
+
+
+def on_minio(report, binary, state):
+    minio = None
+    options = {}
+    try:
+        minio = servers.Minio(ROOT, state)
+        options = {"object_store": minio.url, "environment": minio.environment}
+    except Skipped as reason:
+        report.skip("MinIO", f"{reason}; the matrix runs on local disk")
+    try:
+        broker = servers.Broker(binary, state / "broker", options=["group.initial.rebalance.delay.ms=0"], **options)
+        try:
+            run_matrix(report, broker.kafka, state)
+            check_broker(report, broker, "minio" if minio else "disk")
+        finally:
+            broker.end()
+    finally:
+        if minio:
+            minio.end()
+
+
+def on_local_disk(report, binary, state):
+    if not report.wants("disk"):
+        return
+    broker = servers.Broker(binary, state / "broker-disk")
+    try:
+        local_disk.run(report, broker, HERE, state)
+        check_broker(report, broker, "disk")
+    finally:
+        broker.end()
+
+
+def main():
+    options = arguments()
+    state = pathlib.Path(os.environ.get("PENSTOCK_TEST_STATE", ROOT / "target/test-state")).resolve() / "clients"
+    state.mkdir(parents=True, exist_ok=True)
+    if options.list:
+        print("\n".join(["kcat", *libraries.programs(HERE, state), "java-tools", "disk", "broker"]))
+        return 0
+    report = Report(options.only)
+    started = time.monotonic()
+    if options.bootstrap:
+        run_matrix(report, options.bootstrap, state)
+    else:
+        binary = copied_binary(state)
+        for leftover in ("broker", "broker-disk", "minio"):
+            shutil.rmtree(state / leftover, ignore_errors=True)
+        for part in (on_minio, on_local_disk):
+            try:
+                part(report, binary, state)
+            except Failed as failure:
+                report.cell("broker", part.__name__, lambda: _raise(failure))
+    print(f"\n{time.monotonic() - started:.0f} s")
+    return report.finish()
+
+
+def _raise(failure):
+    raise failure
+
+
+if __name__ == "__main__":
+    sys.exit(main())
