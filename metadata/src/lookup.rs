@@ -108,23 +108,34 @@ impl LogReader {
         let touches = |aborted: &AbortedTransaction| aborted.last_offset >= from && aborted.first_offset < to;
         let (sealed, tail) =
             view.read(|tail| (tail.sealed, tail.aborted.iter().copied().filter(touches).collect::<Vec<_>>()));
+        let mut found =
+            if from < sealed { self.aborted_below(view, from, sealed).await? } else { Vec::new() };
+        found.retain(touches);
+        found.extend(tail);
+        Ok(found)
+    }
+
+    /// The aborted transactions of the sealed log whose markers stand at `from` or behind it.
+    async fn aborted_below(
+        &self,
+        view: &PartitionView,
+        from: Offset,
+        sealed: Offset,
+    ) -> Result<Vec<AbortedTransaction>, StoreError> {
         let mut found = Vec::new();
         let mut range = aborted::from_offset(&self.keyspace, view.partition, from);
-        while from < sealed {
+        loop {
             let mut transaction = self.store.begin(Priority::Default);
             let page = transaction.range(range.clone(), RangeOptions::page(500, Isolation::Snapshot)).await?;
             for row in &page.rows {
-                let aborted = aborted::decode(&self.keyspace, row)?;
-                if touches(&aborted) && aborted.last_offset < sealed {
-                    found.push(aborted);
-                }
+                found.push(aborted::decode(&self.keyspace, row)?);
             }
             match page.rows.last() {
                 Some(last) if page.more => range.start = single_key(&last.key).end,
                 _ => break,
             }
         }
-        found.extend(tail);
+        found.retain(|aborted| aborted.last_offset < sealed);
         Ok(found)
     }
 
