@@ -1,12 +1,22 @@
-//! A broker as a process of its own, for the tests that kill it.
+//! Harness of the tests that run the whole broker: a broker as a process of its own, the object store that it uses,
+//! faults between the two, and clients that are better or worse than real ones.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tokio::time::Instant;
+
+pub mod bomb;
+pub mod load;
+pub mod minio;
+pub mod proxy;
+pub mod scribe;
+pub mod wire;
 
 /// How long a broker may take to serve.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -64,7 +74,18 @@ impl BrokerSpec {
 
     /// Starts it and waits until `/health/ready` answers 200.
     pub fn start(&self) -> Result<BrokerProcess> {
+        let mut broker = self.spawn()?;
+        self.wait_ready(&mut broker)?;
+        Ok(broker)
+    }
+
+    /// Starts it and doesn't wait for anything. What the tests' own environment configures is not its business.
+    pub fn spawn(&self) -> Result<BrokerProcess> {
         let mut command = Command::new(binary()?);
+        let is_ours = |name: &str| name.starts_with("PENSTOCK_") || name.starts_with("AWS_");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(&name.to_string_lossy())) {
+            command.env_remove(name);
+        }
         command
             .arg("dev")
             .arg("--data-dir")
@@ -79,18 +100,20 @@ impl BrokerSpec {
         let mut child = command.spawn().context("the broker starts")?;
         let stderr = child.stderr.take().context("its log")?;
         // Its log goes to the test's own, which is shown when the test fails.
+        let log = Arc::new(Mutex::new(Log::default()));
+        let kept = Arc::clone(&log);
         std::thread::Builder::new().name("broker-log".to_owned()).spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 eprintln!("[broker] {line}");
+                kept.lock().expect("not poisoned").keep(line);
             }
+            kept.lock().expect("not poisoned").ended = true;
         })?;
-        let mut broker = BrokerProcess { child };
-        self.wait_ready(&mut broker)?;
-        Ok(broker)
+        Ok(BrokerProcess { child, log })
     }
 
     fn wait_ready(&self, broker: &mut BrokerProcess) -> Result<()> {
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         while begun.elapsed() < STARTS_WITHIN {
             if let Some(status) = broker.child.try_wait()? {
                 bail!("the broker ended at its start: {status}");
@@ -116,10 +139,30 @@ impl BrokerSpec {
     }
 }
 
+/// Lines of a log that are kept: the first ones, and those that say that something is wrong.
+#[derive(Debug, Default)]
+struct Log {
+    first: Vec<String>,
+    complaints: Vec<String>,
+    ended: bool,
+}
+
+impl Log {
+    fn keep(&mut self, line: String) {
+        if line.contains(" ERROR ") || line.contains("panicked at") {
+            self.complaints.push(line.clone());
+        }
+        if self.first.len() < 100 {
+            self.first.push(line);
+        }
+    }
+}
+
 /// A broker that runs; killed when dropped.
 #[derive(Debug)]
 pub struct BrokerProcess {
     child: Child,
+    log: Arc<Mutex<Log>>,
 }
 
 impl BrokerProcess {
@@ -130,13 +173,51 @@ impl BrokerProcess {
         Ok(())
     }
 
-    /// SIGTERM; gives the exit code.
-    pub fn terminate(mut self) -> Result<Option<i32>> {
-        let status = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status()?;
-        if !status.success() {
+    /// Sends a signal, by its name without SIG.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status()?;
+        if !sent.success() {
             bail!("no signal could be sent");
         }
+        Ok(())
+    }
+
+    /// SIGTERM; gives the exit code.
+    pub fn terminate(mut self) -> Result<Option<i32>> {
+        self.signal("TERM")?;
         Ok(self.child.wait()?.code())
+    }
+
+    /// Waits for its end; gives the exit code.
+    pub fn ended(&mut self, within: Duration) -> Result<Option<i32>> {
+        let begun = Instant::now();
+        while begun.elapsed() < within {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.code());
+            }
+            nap(Duration::from_millis(5));
+        }
+        bail!("the broker still runs after {within:?}")
+    }
+
+    /// The first lines of the log; all of them where the broker has ended.
+    pub fn first_lines(&mut self) -> Vec<String> {
+        if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+            while !self.log.lock().expect("not poisoned").ended {
+                nap(Duration::from_millis(1));
+            }
+        }
+        self.log.lock().expect("not poisoned").first.clone()
+    }
+
+    /// Lines of level ERROR, and panics.
+    pub fn complaints(&self) -> Vec<String> {
+        self.log.lock().expect("not poisoned").complaints.clone()
+    }
+
+    /// Does it still run?
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
     }
 
     /// Its process id.

@@ -310,8 +310,8 @@ fn resident_bytes() -> usize {
     pages * 4096
 }
 
-/// Forty clients announce 100 MiB each and send a little of it: two of them are let in, nobody's memory is taken,
-/// and once their time is up the others get their turn.
+/// Forty clients announce 100 MiB each and send a little of it: nobody's memory is taken, and when their time is up
+/// they are closed.
 #[tokio::test]
 async fn announced_frames_take_no_memory() {
     let frame = FrameDeadline { base: Duration::from_millis(200), slowest_bytes_per_second: u32::MAX };

@@ -10,7 +10,8 @@
 //! slow connections hold none.
 //!
 //! Before memory is taken for a frame, the frame's length is taken from [`FrameMemory`], shared by all connections:
-//! where that is used up, the socket isn't read.
+//! where that is used up, the socket isn't read. The first [`UNCOUNTED`] bytes are free: clients that announce large
+//! frames and then send little of them keep nobody else waiting.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -31,6 +32,9 @@ use super::buffers::{FrameBuffer, FramePool};
 const READ_DIRECTLY: usize = 16 << 10;
 /// Read at once where more small frames may follow.
 const STAGING: usize = 64 << 10;
+/// So much of a frame is received before its length is taken from the memory that all connections share. No more than
+/// what is left of [`STAGING_SMALL`] behind a frame's length.
+const UNCOUNTED: usize = 2 << 10;
 /// Read at once behind a large frame (the next one will be large too, and what is staged is copied), and where the
 /// staging buffers are all in use.
 const STAGING_SMALL: usize = 4 << 10;
@@ -157,12 +161,27 @@ pub struct FrameReader<R> {
 struct Partial {
     buffer: FrameBuffer,
     length: usize,
-    permit: FramePermit,
+    /// `None` while no more than [`UNCOUNTED`] bytes have come; the buffer has room for no more until then.
+    permit: Option<FramePermit>,
 }
 
 impl Partial {
     fn missing(&self) -> usize {
         self.length - self.buffer.bytes.len()
+    }
+
+    /// What may be received with the memory that the frame has.
+    fn room(&self) -> usize {
+        if self.permit.is_some() {
+            self.missing()
+        } else {
+            self.length.min(UNCOUNTED) - self.buffer.bytes.len()
+        }
+    }
+
+    fn fill(&mut self, staged: Option<&mut Staging>) {
+        let staged = staged.map_or(&[][..], |staged| staged.take(self.room()));
+        self.buffer.bytes.extend_from_slice(staged);
     }
 }
 
@@ -236,14 +255,27 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if self.head_filled == 4 {
                 let length = self.memory.check_length(self.head)?;
                 self.waiting_since = None;
-                let permit = self.memory.acquire(length).await;
+                let uncounted = length.min(UNCOUNTED);
+                let (room, permit) = match self.staged.as_ref().map_or(0, Staging::left) >= uncounted {
+                    true => (length, Some(self.memory.acquire(length).await)),
+                    false => (uncounted, None),
+                };
                 self.head_filled = 0;
-                self.frame = Some(Partial { buffer: self.memory.pool.take(length), length, permit });
+                self.frame = Some(Partial { buffer: self.memory.pool.take(room), length, permit });
             }
         }
         if let Some(frame) = &mut self.frame {
-            let staged = self.staged.as_mut().map_or(&[][..], |staged| staged.take(frame.missing()));
-            frame.buffer.bytes.extend_from_slice(staged);
+            frame.fill(self.staged.as_mut());
+            if frame.permit.is_none() && frame.room() == 0 {
+                let permit = self.memory.acquire(frame.length).await;
+                if frame.missing() > 0 {
+                    let whole = self.memory.pool.take(frame.length);
+                    let first = std::mem::replace(&mut frame.buffer, whole);
+                    frame.buffer.bytes.extend_from_slice(&first.bytes);
+                }
+                frame.permit = Some(permit);
+                frame.fill(self.staged.as_mut());
+            }
         }
         if self.staged.as_ref().is_some_and(Staging::is_empty) {
             self.memory.staging.give_back(self.staged.take());
@@ -255,6 +287,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let Partial { buffer, length, permit } = self.frame.take_if(|frame| frame.missing() == 0)?;
         self.after_large = length >= STAGING;
         self.waiting_since = None;
+        let permit = permit.expect("memory is taken before a frame is whole");
         Some(ReceivedFrame { bytes: buffer.freeze(), permit })
     }
 
@@ -262,7 +295,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         debug_assert!(self.staged.is_none(), "what is staged is used before more is read");
         match &mut self.frame {
-            Some(frame) if frame.missing() >= READ_DIRECTLY => {
+            Some(frame) if frame.permit.is_some() && frame.missing() >= READ_DIRECTLY => {
                 let missing = frame.missing();
                 pin!(self.socket.read_buf(&mut (&mut frame.buffer.bytes).limit(missing))).poll(cx)
             }
@@ -277,9 +310,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         quiet_since: impl Fn() -> Option<Instant>,
     ) -> Poll<ReadError> {
         let mut since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let length = self.frame.as_ref().map_or(0, |frame| frame.length);
+        let (length, received) =
+            self.frame.as_ref().map_or((0, 0), |frame| (frame.length, frame.buffer.bytes.len()));
         let between = self.is_between_frames();
-        let allowed = if between { self.patience.idle } else { self.patience.frame.for_length(length) };
+        let allowed = if between { self.patience.idle } else { self.patience.frame.for_received(received) };
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio_sleep_until(since + allowed)));
         if timer.deadline() > since + allowed {
             timer.as_mut().reset(since + allowed);
@@ -318,8 +352,8 @@ fn tokio_sleep_until(deadline: Instant) -> Sleep {
     tokio::time::sleep_until(deadline)
 }
 
-/// How long a frame may take from its first byte: a time for any, and more by its length at the slowest rate that
-/// is put up with.
+/// How long a frame may take from its first byte: a time for any, and more by what has come of it, at the slowest
+/// rate that is put up with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameDeadline {
     /// For any frame.
@@ -336,9 +370,9 @@ impl Default for FrameDeadline {
 }
 
 impl FrameDeadline {
-    /// The time for a frame of `length` bytes.
-    pub fn for_length(&self, length: usize) -> Duration {
-        self.base + Duration::from_secs_f64(length as f64 / f64::from(self.slowest_bytes_per_second.max(1)))
+    /// The time for a frame of which `bytes` have come.
+    pub fn for_received(&self, bytes: usize) -> Duration {
+        self.base + Duration::from_secs_f64(bytes as f64 / f64::from(self.slowest_bytes_per_second.max(1)))
     }
 }
 
@@ -358,8 +392,12 @@ impl Staging {
         &self.bytes[start..self.taken]
     }
 
+    fn left(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+
     fn is_empty(&self) -> bool {
-        self.taken == self.bytes.len()
+        self.left() == 0
     }
 }
 

@@ -82,14 +82,14 @@ async fn an_end_within_a_frame_is_told_from_one_between() {
     }
 }
 
-/// Past the bound a connection isn't read: what was announced takes neither memory nor a staging buffer.
+/// Past the bound a connection isn't read: it takes no memory of its own.
 #[tokio::test]
 async fn frames_wait_for_memory_in_order_of_arrival() {
     let memory = memory();
     let mut waiting = Vec::new();
     for _ in 0..20 {
-        let (mut client, mut reader) = reader(&memory, 100);
-        client.write_all(&(1_i32 << 20).to_be_bytes()).await.expect("written");
+        let (mut client, mut reader) = reader(&memory, 4 << 10);
+        client.write_all(&framed(&content(1 << 20, 0))[..4 + UNCOUNTED]).await.expect("written");
         assert!(reader.next(quiet).now_or_never().is_none());
         waiting.push((client, reader));
     }
@@ -106,6 +106,28 @@ async fn frames_wait_for_memory_in_order_of_arrival() {
     drop(one.expect("readable"));
     assert!(matches!(third.await, Ok(Some(_))));
     drop(two);
+}
+
+/// Who announces much and sends little holds nothing that others wait for, and has no more time than for what it sends.
+#[tokio::test(start_paused = true)]
+async fn announced_frames_keep_nobody_waiting() {
+    let (memory, start) = (memory(), Instant::now());
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let (mut client, mut reader) = reader(&memory, 4 << 10);
+        client.write_all(&framed(&content(1 << 20, 0))[..3 + UNCOUNTED]).await.expect("written");
+        slow.push((client, tokio::spawn(async move { reader.next(quiet).await.map(drop) })));
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(memory.in_use(), 0);
+    let (mut client, mut honest) = reader(&memory, 4 << 20);
+    client.write_all(&framed(&content(1 << 20, 0))).await.expect("written");
+    assert!(matches!(honest.next(quiet).await, Ok(Some(_))));
+    for (_client, reader) in slow {
+        let error = reader.await.expect("no panic").expect_err("too slow");
+        assert!(matches!(error, ReadError::SlowFrame { length: 0x10_0000, .. }), "{error}");
+    }
+    assert_eq!(start.elapsed().as_secs(), 30);
 }
 
 #[tokio::test(start_paused = true)]
