@@ -2,7 +2,7 @@ use std::future::Future;
 
 use futures::FutureExt;
 use futures::future::join_all;
-use penstock_types::SeededRandomness;
+use penstock_types::{SeededRandomness, Versionstamp};
 
 use super::*;
 use crate::kv::{Isolation, WriteConflict};
@@ -47,7 +47,7 @@ async fn commits_made_together_share_a_version() {
     let stamps: Vec<_> =
         committed.into_iter().map(|result| result.expect("a commit").stamp.expect("a stamp")).collect();
     assert!(stamps.iter().all(|stamp| stamp.version() == stamps[0].version()));
-    assert_eq!(stamps.iter().map(|stamp| stamp.order()).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    assert!(stamps.iter().map(Versionstamp::order).eq(0..10));
     let later = set(&store, "a", "x").await.expect("a commit");
     assert!(later.version > stamps[0].version());
 }
