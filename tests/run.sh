@@ -35,7 +35,7 @@ while [ $# -gt 0 ]; do
 done
 [ ${#ONLY[@]} -gt 0 ] || ONLY=("${PARTS[@]}")
 mkdir -p "$LOGS"
-export PENSTOCK_TEST_STATE=$STATE
+export PENSTOCK_TEST_STATE=$STATE PENSTOCK_TEST_INSTALL=$INSTALL
 
 passed=0 failed=0 skipped=0
 say() { printf '\n== %s\n' "$*"; }

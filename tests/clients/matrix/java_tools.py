@@ -105,7 +105,8 @@ def broker_configs(tools, _run):
 
 def client_quotas(tools, _run):
     """No quotas: an empty list, as Kafka answers."""
-    expect_not_in(tools.configs("--describe", "--entity-type", "users"), "(?i)exception|error")
+    for entity in ("clients", "ips"):
+        expect_not_in(tools.configs("--describe", "--entity-type", entity), r"\S")
 
 
 def console(codec):
@@ -290,7 +291,7 @@ CELLS = {
     "kafka-topics": topics,
     "kafka-configs-topic": topic_configs,
     "kafka-configs-broker": broker_configs,
-    "kafka-configs-users": client_quotas,
+    "kafka-configs-quotas": client_quotas,
     **{f"console-{codec}": console(codec) for codec in wire.CODECS},
     "console-offset-group": console_offset_and_group,
     "kafka-consumer-groups": consumer_groups,

@@ -54,9 +54,11 @@ class Broker:
             arguments += ["--object-store", self.object_store]
         for option in self.options:
             arguments += ["--set", option]
+        # PENSTOCK_… are options to the broker; those of the tests aren't.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env={**os.environ, **self.environment}, start_new_session=True)
+                                            env={**inherited, **self.environment}, start_new_session=True)
         deadline = time.monotonic() + 30
         while self.ready() != 200:
             if self.process.poll() is not None or time.monotonic() > deadline:
