@@ -179,8 +179,7 @@ impl Load {
         ensure!(conflicts.is_empty(), "told to two records: {conflicts:?}");
         let told = self.told.acknowledged.lock().expect("not poisoned");
         let mut numbers = BTreeSet::new();
-        for partition in 0..self.plan.partitions {
-            let found = read(&self.spec, &self.plan, partition)?;
+        for (partition, found) in (0..).zip(read(&self.spec, &self.plan)?) {
             let dense = found.iter().map(|(offset, _)| *offset).eq(0..found.len() as i64);
             ensure!(dense, "offsets of partition {partition} are not dense");
             let mut last = BTreeMap::new();
@@ -218,7 +217,7 @@ fn produce(spec: &BrokerSpec, plan: &Plan, index: u64, told: &Arc<Told>, stop: &
     let (begun, mut sent) = (Instant::now(), 0);
     while !stop.load(SeqCst) {
         let due = (begun.elapsed().as_millis() as u64 * plan.records_per_second) / 1000;
-        sent_within(&producer, plan, index, &mut sent, due, &filler);
+        send_due(&producer, plan, index, &mut sent, due, &filler);
         nap(TICK);
     }
     producer.flush(FLUSHES_WITHIN).context("the rest is delivered")?;
@@ -226,7 +225,7 @@ fn produce(spec: &BrokerSpec, plan: &Plan, index: u64, told: &Arc<Told>, stop: &
 }
 
 /// Hands records over until `due` are sent or the producer's queue is full.
-fn sent_within(
+fn send_due(
     producer: &ThreadedProducer<Listener>,
     plan: &Plan,
     index: u64,
@@ -248,8 +247,8 @@ fn sent_within(
     }
 }
 
-/// All records of a partition: offset and number.
-fn read(spec: &BrokerSpec, plan: &Plan, partition: i32) -> Result<Vec<(i64, u64)>> {
+/// All records of each partition: offset and number.
+fn read(spec: &BrokerSpec, plan: &Plan) -> Result<Vec<Vec<(i64, u64)>>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", spec.bootstrap())
         .set("group.id", "reader")
@@ -258,19 +257,26 @@ fn read(spec: &BrokerSpec, plan: &Plan, partition: i32) -> Result<Vec<(i64, u64)
         .set("check.crcs", "true")
         .create()?;
     let mut assignment = TopicPartitionList::new();
-    assignment.add_partition_offset(&plan.topic, partition, Offset::Beginning)?;
+    for partition in 0..plan.partitions {
+        assignment.add_partition_offset(&plan.topic, partition, Offset::Beginning)?;
+    }
     consumer.assign(&assignment)?;
-    let mut found = Vec::new();
-    loop {
+    let mut found = vec![Vec::new(); plan.partitions as usize];
+    let mut at_the_end = BTreeSet::new();
+    while at_the_end.len() < found.len() {
         match consumer.poll(READS_WITHIN).context("the log can be read to its end")? {
             Ok(message) => {
                 let value = message.payload().context("a value")?;
                 ensure!(value.len() == plan.value_bytes, "a value of {} bytes", value.len());
                 let number = value.split(|byte| *byte == b' ').next().context("a number")?;
-                found.push((message.offset(), std::str::from_utf8(number)?.parse()?));
+                let number = std::str::from_utf8(number)?.parse()?;
+                found[message.partition() as usize].push((message.offset(), number));
             }
-            Err(KafkaError::PartitionEOF(_)) => return Ok(found),
+            Err(KafkaError::PartitionEOF(partition)) => {
+                at_the_end.insert(partition);
+            }
             Err(error) => eprintln!("reading: {error}"),
         }
     }
+    Ok(found)
 }

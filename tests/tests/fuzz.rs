@@ -136,7 +136,7 @@ fn footers() {
         let object = builder.finish(ObjectId::new(Incarnation::FIRST, StoreVersion::new(9), 5));
         let footer = object.footer().to_bytes();
         corpus.push(footer[..footer.len() - penstock_storage::object::TRAILER_BYTES].to_vec());
-        corpus.push(footer.to_vec());
+        corpus.push(footer.clone());
         corpus.push(object.chunks().concat());
     }
     run("fuzz_footer", &corpus, penstock_storage::fuzzing::fuzz_footer);
