@@ -53,7 +53,7 @@ def differences(question, kafka, penstock):
 
 def unequal(one, other, path):
     if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted(set(one) | set(other)):
+        for key in sorted(set(one) | set(other), key=str):
             yield from unequal(one.get(key, "absent"), other.get(key, "absent"), path + (key,))
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for index, (left, right) in enumerate(zip(one, other)):

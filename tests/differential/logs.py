@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import topics
 from records import Batch, OldMessages, Record, Records
 from sides import Ref
 
@@ -121,6 +122,22 @@ def produce(world):
     send(world, topic, partition, Records([good_batch(world, topic)]))
 
 
+def produce_packed(world):
+    """To a topic whose batches are packed anew. Packers differ in size, so that these topics are read whole."""
+    if not hasattr(world, "packed"):
+        world.packed = {}
+    codec = world.random.choice(("gzip", "snappy", "lz4"))
+    if codec not in world.packed:
+        topic = topics.create(world, world.fresh("packed"), 1, {"compression.type": codec})
+        if topic is None:
+            return
+        world.packed[codec] = world.topics.pop(topic.name)
+    topic = world.packed[codec]
+    end = topic.end(0)
+    send(world, topic, 0, Records([good_batch(world, topic)]), purpose=f"packed anew with {codec}")
+    look(world, topic, 0, end)
+
+
 def produce_many(world):
     """Several partitions and topics in one request, some of which aren't there."""
     version = world.version("Produce")
@@ -162,7 +179,7 @@ def produce_bad(world):
     wrong = random.choice((
         "crc", "count+", "count-", "last delta", "long", "short", "cut", "magic 3", "magic -1", "control",
         "transactional", "codec 5", "codec 7", "base offset", "too large", "just too large", "old", "future",
-        "timestamp -1", "no sequence", "damaged", "tail", "two batches", "empty", "null", "no records", "magic 0",
+        "timestamp -1", "no sequence", "damaged", "tail", "two batches", "empty", "no records", "magic 0",
         "magic 1", "no key", "claims append time", "max timestamp", "bad delta"))
     content = Records([batch])
     if wrong == "crc":
@@ -223,8 +240,6 @@ def produce_bad(world):
         content = Records([batch, good_batch(world, topic)])
     elif wrong == "empty":
         content = Records([])
-    elif wrong == "null":
-        content = None
     elif wrong == "no records":
         batch.records = []
     elif wrong == "no key":
@@ -237,9 +252,7 @@ def produce_bad(world):
     elif wrong == "bad delta":
         batch.codec = random.choice((1, 3))
         batch.records = [Record(0, b"k", b"v", (), 0), Record(0, b"k", b"v", (), 2)]
-    version = world.version("Produce")
-    result = send(world, topic, partition, content or Records([]), version, wrong) if content is not None else \
-        send_null(world, topic, partition, version)
+    result = send(world, topic, partition, content, purpose=wrong)
     if result and result["ErrorCode"] == 0:
         look(world, topic, partition, max(0, result["BaseOffset"]))
 
@@ -262,13 +275,6 @@ class Damaged:
             data[at] ^= 0xA5
         struct.pack_into(">I", data, 17, crc32c(data[21:]))
         return bytes(data)
-
-
-def send_null(world, topic, partition, version):
-    named = {"TopicId": topic.id} if version >= 13 else {"Name": topic.name}
-    body = {"Acks": -1, "TimeoutMs": 20000,
-            "TopicData": [{**named, "PartitionData": [{"Index": partition, "Records": None}]}]}
-    world.ask("Produce", body, version, "null")
 
 
 def produce_idempotent(world):
@@ -340,19 +346,19 @@ def fetch_partition(world, topic):
     return row
 
 
-def with_epochs(world, row, version):
+def with_epochs(world, row, version, is_session):
     if version >= 9 and world.chance(0.15):
         row["CurrentLeaderEpoch"] = world.random.choice((0, 0, 1, 5))
-    if version >= 12 and world.chance(0.1):
+    if version >= 12 and not is_session and world.chance(0.1):
         row["LastFetchedEpoch"] = world.random.choice((0, 0, 3))
     return row
 
 
-def fetch_rows(world, version, most=4):
+def fetch_rows(world, version, most=4, is_session=False):
     by_topic = {}
     for _ in range(world.random.randint(1, most)):
         topic = world.some_topic()
-        row = with_epochs(world, fetch_partition(world, topic), version)
+        row = with_epochs(world, fetch_partition(world, topic), version, is_session)
         by_topic.setdefault(topic.name, {})[row["Partition"]] = row
     return by_topic
 
@@ -389,7 +395,7 @@ def fetch_session(world):
     session = random.choice(world.sessions)
     version = session.version
     session.partitions = {key: row for key, row in session.partitions.items() if key[0] in world.topics}
-    by_topic = fetch_rows(world, version, 2) if world.chance(0.5) else {}
+    by_topic = fetch_rows(world, version, 2, True) if world.chance(0.5) else {}
     body = fetch_body(world, version, by_topic)
     for name, rows in by_topic.items():
         for partition, row in rows.items():
@@ -403,7 +409,8 @@ def fetch_session(world):
     body.update(SessionId=Ref(session.name), SessionEpoch=session.epoch)
     roll, purpose = random.random(), "incremental"
     if roll < 0.06:
-        body["SessionEpoch"], purpose = session.epoch + random.choice((1, -1, 7)), "wrong epoch"
+        # 0 would open another session.
+        body["SessionEpoch"], purpose = session.epoch + random.choice((1, 7, -1 if session.epoch > 1 else 2)), "wrong epoch"
     elif roll < 0.1:
         body["SessionId"], purpose = 123456789, "unknown session"
     elif roll < 0.14:
@@ -417,7 +424,7 @@ def fetch_session(world):
 
 def open_session(world):
     version = world.version("Fetch", 7)
-    by_topic = fetch_rows(world, version)
+    by_topic = fetch_rows(world, version, is_session=True)
     body = fetch_body(world, version, by_topic)
     body.update(SessionId=0, SessionEpoch=0)
     world.names += 1
@@ -436,7 +443,7 @@ def open_session(world):
 def list_offsets(world):
     random = world.random
     version = world.version("ListOffsets")
-    topics = {}
+    chosen = {}
     for _ in range(random.randint(1, 3)):
         topic = world.some_topic()
         partition = random.randrange(topic.partitions) if world.chance(0.93) else random.choice((-1, 99))
@@ -445,8 +452,8 @@ def list_offsets(world):
         row = {"PartitionIndex": partition, "Timestamp": stamp}
         if version >= 4 and world.chance(0.15):
             row["CurrentLeaderEpoch"] = random.choice((0, 0, 2))
-        topics.setdefault(topic.name, {})[partition] = row
-    rows = [{"Name": name, "Partitions": list(parts.values())} for name, parts in sorted(topics.items())]
+        chosen.setdefault(topic.name, {})[partition] = row
+    rows = [{"Name": name, "Partitions": list(parts.values())} for name, parts in sorted(chosen.items())]
     if world.chance(0.1):
         rows.append({"Name": random.choice((world.prefix + "gone", "a b")),
                      "Partitions": [{"PartitionIndex": 0, "Timestamp": -1}]})
@@ -471,5 +478,5 @@ def leader_epochs(world):
     world.ask("OffsetForLeaderEpoch", body, version)
 
 
-ACTIONS = ((produce, 14), (produce_many, 5), (produce_bad, 10), (produce_idempotent, 12), (bump_epoch, 1),
+ACTIONS = ((produce, 14), (produce_packed, 4), (produce_many, 5), (produce_bad, 10), (produce_idempotent, 12), (bump_epoch, 1),
            (fetch, 14), (fetch_session, 12), (list_offsets, 9), (leader_epochs, 2))

@@ -1,7 +1,7 @@
 """Record batches: built as a producer builds them (or wrongly, on purpose), and taken apart to be compared."""
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import compression
 from codec import signed_varint, Reader
@@ -31,13 +31,27 @@ def crc32c(data):
     return value ^ 0xFFFFFFFF
 
 
-@dataclass
+def terse(value):
+    """What isn't at its default, long bytes by their length."""
+    shown = []
+    for declared in fields(value):
+        given = getattr(value, declared.name)
+        if given != declared.default:
+            text = f"{len(given)} bytes" if isinstance(given, bytes) and len(given) > 12 else repr(given)
+            shown.append(f"{declared.name}={text}")
+    return f"{type(value).__name__}({', '.join(shown)})"
+
+
+@dataclass(repr=False)
 class Record:
     timestamp_delta: int = 0
     key: bytes | None = None
     value: bytes | None = b""
     headers: tuple = ()
     offset_delta: int | None = None
+
+    def __repr__(self):
+        return terse(self)
 
     def encode(self, index):
         body = b"\0" + signed_varint(self.timestamp_delta)
@@ -52,7 +66,7 @@ def nullable(data):
     return signed_varint(-1) if data is None else signed_varint(len(data)) + data
 
 
-@dataclass
+@dataclass(repr=False)
 class Batch:
     """A batch to be sent. `producer` is the producer's id, or the name of one that each broker has numbered itself."""
 
@@ -73,6 +87,9 @@ class Batch:
     cut: int = 0
     tail: bytes = b""
     max_timestamp: int | None = None
+
+    def __repr__(self):
+        return terse(self)
 
     def encode(self, producer_id):
         payload = b"".join(record.encode(index) for index, record in enumerate(self.records))

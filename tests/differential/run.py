@@ -39,6 +39,9 @@ SETTINGS = ("num.partitions=2", "default.replication.factor=1", "auto.create.top
             "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=6000",
             "group.max.session.timeout.ms=60000")
 
+# Nothing may go away on its own while answers are compared.
+KAFKA_SETTINGS = SETTINGS + ("log.retention.check.interval.ms=3600000", "log.initial.task.delay.ms=3600000",
+                             "log.cleaner.enable=false", "offsets.retention.check.interval.ms=3600000")
 # With it Kafka's controller writes min.insync.replicas down as a dynamic default of the cluster.
 FEATURES = {"eligible.leader.replicas.version": 0}
 
@@ -139,13 +142,15 @@ def main():
     parser.add_argument("--seeds", type=int, default=DEFAULT_SEEDS)
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
     parser.add_argument("--docs", action="store_true", help="write docs/differential.md and end")
+    parser.add_argument("--answers", action="store_true", help="show whole answers where they differ")
+    parser.add_argument("--trace", action="store_true", help="show every request and Kafka's answer")
     parser.add_argument("--keep", action="store_true", help="keep the brokers' folders")
     options = parser.parse_args()
     document = ROOT / "docs" / "differential.md"
     if options.docs:
         document.write_text(page())
         return 0
-    report = Report()
+    report = Report(options.answers, options.trace)
     report.check("docs/differential.md is up to date (--docs renews it)",
                  document.exists() and document.read_text() == page())
     try:
@@ -157,7 +162,7 @@ def main():
     brokers = []
     try:
         messages = Messages(libs)
-        for broker in (kafka.Broker(folder / "kafka", SETTINGS, features=FEATURES), Penstock(folder / "penstock")):
+        for broker in (kafka.Broker(folder / "kafka", KAFKA_SETTINGS, features=FEATURES), Penstock(folder / "penstock")):
             brokers.append(broker)
             broker.start()
         sides = [Side(name, broker.port, messages) for name, broker in zip(("kafka", "penstock"), brokers)]

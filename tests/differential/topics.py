@@ -11,7 +11,7 @@ GOOD_SETTINGS = (
     ("retention.bytes", ("-1", "1000000")),
     ("max.message.bytes", ("2000", "600", "1048588", "20000")),
     ("cleanup.policy", ("delete", "compact", "compact,delete", "delete,compact")),
-    ("compression.type", ("producer", "uncompressed", "gzip", "snappy", "lz4")),
+    ("compression.type", ("producer", "uncompressed")),
     ("message.timestamp.type", ("CreateTime", "LogAppendTime")),
     ("message.timestamp.before.max.ms", ("3600000", "9223372036854775807")),
     ("message.timestamp.after.max.ms", ("3600000", "9223372036854775807")),
@@ -290,7 +290,9 @@ def alter(world):
         resource["ResourceType"] = world.random.choice((0, 1, 64))
     elif roll < 0.13:
         resource.update(ResourceType=BROKER, ResourceName=world.random.choice(("7", "x")))
-    resources = [resource, dict(resource)] if world.chance(0.04) else [resource]
+    # Asked to alter the same resource twice the old way, Kafka doesn't answer.
+    is_doubled = api == "IncrementalAlterConfigs" and world.chance(0.04)
+    resources = [resource, dict(resource)] if is_doubled else [resource]
     world.ask(api, {"Resources": resources, "ValidateOnly": validate_only})
     world.settings()
     answer = describe_configs(world, topic)

@@ -81,14 +81,17 @@ class World:
         question = self.pending.pop(lane)
         answers = []
         for side in (self.kafka, self.penstock):
-            answer = side.receive(lane)
+            try:
+                answer = side.receive(lane)
+            except TimeoutError as error:
+                raise Failure(f"{error}: {question}") from None
             if learn and answer != CLOSED:
                 learn(side, answer)
             answers.append(answer)
         sides = zip((self.kafka, self.penstock), answers)
         equalised = [normalised(question, side, answer) for side, answer in sides]
         found, listed = differences(question, *equalised)
-        self.report.add(self.seed, question, found, listed)
+        self.report.add(self.seed, question, found, listed, equalised)
         return answers[0]
 
     def settle(self, *names):
@@ -107,11 +110,19 @@ class World:
                     if topic["TopicId"] != NULL_UUID:
                         side.learn(f"topic:{topic['Name']}", topic["TopicId"])
                 seen.append(sorted(rows))
-            if seen[0] == seen[1] and not any(row[3] for row in seen[0]):
+            is_equal = seen[0] == seen[1] and not any(row[3] for row in seen[0])
+            if is_equal and self.leads([row for row in seen[0] if row[1] == 0]):
                 return {row[0]: row[2] for row in seen[0] if row[1] == 0}
             if time.monotonic() > deadline:
                 return {row[0]: row[2] for row in seen[0] if row[1] == 0}
             time.sleep(0.01)
+
+    def leads(self, rows):
+        """Whether Kafka serves these topics' partitions: its log manager follows its metadata."""
+        topics = [{"Name": row[0], "Partitions": [{"PartitionIndex": index, "Timestamp": -2} for index in range(row[2])]}
+                  for row in rows]
+        answer = self.kafka.ask("ListOffsets", 1, {"ReplicaId": -1, "Topics": topics})
+        return not any(partition["ErrorCode"] for topic in answer["Topics"] for partition in topic["Partitions"])
 
     def track(self, *names, config=None):
         """Settles, and takes what is there now into the schedule."""

@@ -47,21 +47,20 @@ fn topic_entry(
     definition: &'static TopicDefinition,
 ) -> Entry {
     let option = &definition.option;
-    let own = overrides.get(option.name);
-    let value = own.or_else(|| inherited.get(option.name)).map(String::as_str).or(option.default);
+    // As Kafka shows it: what it was read as, not as it was written ("1.0" for "1").
+    let read = |text: &String| option.parse(text).map_or_else(|_| text.clone(), |value| value.to_string());
+    let own = overrides.get(option.name).map(read);
+    let value = own.as_ref().or_else(|| inherited.get(option.name)).map(String::as_str).or(option.default);
+    let value = value.map(str::to_owned);
     let names: Vec<&str> = definition.synonyms.iter().map(|synonym| synonym.name).collect();
     let mut synonyms = names.first().map(|anchor| broker.sources(anchor, &names)).unwrap_or_default();
-    if let Some(own) = own {
-        let own = SourcedValue {
-            name: option.name.to_owned(),
-            value: own.clone(),
-            source: ConfigSource::DynamicTopic,
-        };
+    if let Some(value) = own {
+        let own = SourcedValue { name: option.name.to_owned(), value, source: ConfigSource::DynamicTopic };
         synonyms.insert(0, own);
     }
     Entry {
         name: option.name,
-        value: value.map(str::to_owned),
+        value,
         read_only: false,
         source: strongest(&synonyms),
         synonyms,
@@ -149,8 +148,8 @@ mod tests {
             vec![synonym("log.retention.ms", "60000", 3), synonym("log.retention.hours", "168", 5)];
         assert_eq!(entry("retention.ms", &[]), (Some("60000".to_owned()), 3, inherited.clone()));
         let mut own = inherited;
-        own.insert(0, synonym("retention.ms", " 5", 1));
-        assert_eq!(entry("retention.ms", &[("retention.ms", " 5")]), (Some(" 5".to_owned()), 1, own));
+        own.insert(0, synonym("retention.ms", "5", 1));
+        assert_eq!(entry("retention.ms", &[("retention.ms", " 5")]), (Some("5".to_owned()), 1, own));
         assert_eq!(entry("remote.storage.enable", &[]), (Some("false".to_owned()), 5, Vec::new()));
     }
 

@@ -24,6 +24,10 @@ pub(crate) async fn handle(
         Some(false) => return refusal(ResponseError::UnsupportedVersion),
         None => {}
     }
+    // KIP-360: an id and its epoch come together. Before version 3 neither is on the wire and both are -1.
+    if (request.producer_id.0 == -1) != (request.producer_epoch == -1) {
+        return refusal(ResponseError::InvalidRequest);
+    }
     match broker.producer_ids.next().await {
         Ok(id) => InitProducerIdResponse::default()
             .with_producer_id(kafka_protocol::messages::ProducerId(id.get()))

@@ -36,8 +36,10 @@ pub(crate) async fn handle(
             entries.extend(entry);
         }
     }
-    // Kafka asks the coordinator only for what passed; but a commit of nothing at all finds a missing group.
-    let outcomes = if entries.is_empty() {
+    // Kafka asks the coordinator only for partitions that there are; their metadata is the coordinator's to refuse,
+    // once it has found the member to be one.
+    let is_unknown = |admitted: &Result<(), Refusal>| *admitted == Err(Refusal::UnknownTopicOrPartition);
+    let outcomes = if admitted.iter().all(is_unknown) {
         Ok(Vec::new())
     } else {
         let commit = CommitCall {
@@ -95,13 +97,17 @@ fn encode(
     outcomes: Result<Vec<Result<(), Refusal>>, Refusal>,
 ) -> OffsetCommitResponse {
     let mut admitted = admitted.into_iter();
+    let is_refused = outcomes.is_err();
     let (mut outcomes, refused) = match outcomes {
         Ok(outcomes) => (outcomes.into_iter(), Refusal::UnknownServerError),
         Err(refusal) => (Vec::new().into_iter(), refusal),
     };
     let mut answer = |partition: &OffsetCommitRequestPartition| {
-        let outcome =
-            admitted.next().unwrap_or(Ok(())).and_then(|()| outcomes.next().unwrap_or(Err(refused)));
+        let outcome = match admitted.next().unwrap_or(Ok(())) {
+            Ok(()) => outcomes.next().unwrap_or(Err(refused)),
+            Err(Refusal::OffsetMetadataTooLarge) if is_refused => Err(refused),
+            Err(refusal) => Err(refusal),
+        };
         OffsetCommitResponsePartition::default()
             .with_partition_index(partition.partition_index)
             .with_error_code(outcome_code(outcome))

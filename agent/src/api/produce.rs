@@ -14,7 +14,8 @@ use kafka_protocol::protocol::StrBytes;
 use penstock_config::topic::{self, TopicConfig};
 use penstock_metadata::topics::{self, Topic};
 use penstock_storage::batch::{
-    BatchError, Codec, Refusal, TimestampType, TopicCompression, ValidatedBatch, ValidationRules, validate,
+    Attributes, BatchError, Codec, MAGIC, Refusal, TimestampType, TopicCompression, ValidatedBatch,
+    ValidationRules, validate,
 };
 use penstock_types::{PartitionIndex, TimestampMs, TopicId, TopicPartition};
 use tokio::time::Instant;
@@ -23,6 +24,9 @@ use super::context::RequestContext;
 use crate::broker::Broker;
 use crate::produce::{AdmitError, AppendError, BatchResult, IncomingBatch, Receipt};
 use crate::server::{Answer, PendingAnswer};
+
+/// From this version of Produce on there is zstd (KIP-110).
+const ZSTD_ALLOWED: i16 = 7;
 
 /// A partition of the answer before the append: where its result will come from.
 struct Slot {
@@ -122,6 +126,7 @@ fn look_through(broker: &Broker, request: ProduceRequest, context: &RequestConte
     let mut response = ProduceResponse::default();
     let mut slots = Vec::with_capacity(request.topic_data.len());
     let mut batches = Vec::new();
+    let is_refused = claims_transaction(&request);
     let acks_error = (!(-1..=1).contains(&request.acks)).then_some(ResponseError::InvalidRequiredAcks);
     let mut seen = BTreeSet::new();
     for data in request.topic_data {
@@ -132,11 +137,11 @@ fn look_through(broker: &Broker, request: ProduceRequest, context: &RequestConte
         let mut of_topic = Vec::with_capacity(data.partition_data.len());
         for partition in data.partition_data {
             let index = partition.index;
-            let outcome = match (&topic, acks_error) {
-                (_, Some(error)) => Outcome::error(error),
-                (Err(error), _) => Outcome::error(*error),
-                (Ok(topic), None) => {
-                    check_partition(broker, topic, partition, &mut seen, &mut batches, context)
+            let outcome = match &topic {
+                _ if is_refused => Outcome::error(ResponseError::TransactionalIdAuthorizationFailed),
+                Err(error) => Outcome::error(*error),
+                Ok(topic) => {
+                    check_partition(broker, topic, partition, &mut seen, &mut batches, context, acks_error)
                 }
             };
             of_topic.push(Slot { index, outcome, topic: topic.as_ref().ok().cloned() });
@@ -145,6 +150,20 @@ fn look_through(broker: &Broker, request: ProduceRequest, context: &RequestConte
         slots.push(of_topic);
     }
     (response, slots, batches)
+}
+
+/// Whether a batch says that it belongs to a transaction, though the request names none: Kafka refuses the whole
+/// request, before anything else is validated.
+fn claims_transaction(request: &ProduceRequest) -> bool {
+    const MAGIC_AT: usize = 16;
+    const ATTRIBUTES_AT: usize = 21;
+    let claims = |records: &Bytes| {
+        let Some(attributes) = records.get(ATTRIBUTES_AT..ATTRIBUTES_AT + 2) else { return false };
+        let attributes = Attributes::from_bits(u16::from_be_bytes([attributes[0], attributes[1]]));
+        records[MAGIC_AT] == MAGIC && attributes.is_transactional()
+    };
+    let mut partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    request.transactional_id.is_none() && partitions.any(|data| data.records.as_ref().is_some_and(claims))
 }
 
 fn find_topic(broker: &Broker, name: &str, id: TopicId, version: i16) -> Result<Arc<Topic>, ResponseError> {
@@ -164,6 +183,7 @@ fn check_partition(
     seen: &mut BTreeSet<TopicPartition>,
     batches: &mut Vec<IncomingBatch>,
     context: &RequestContext,
+    acks_error: Option<ResponseError>,
 ) -> Outcome {
     let partition = TopicPartition { topic: topic.id, partition: PartitionIndex::new(data.index) };
     if !topic.has_partition(partition.partition) {
@@ -173,9 +193,14 @@ fn check_partition(
     if !seen.insert(partition) {
         return Outcome::error(ResponseError::InvalidRecord);
     }
-    let records = data.records.unwrap_or_else(Bytes::new);
+    let records = data.records.unwrap_or_default();
     let rules = rules(&topic.config, broker.clock.now_ms(), context.api_version);
-    match validate(&records, &rules) {
+    let validated = validate(&records, &rules);
+    // Kafka looks at the acks where it would append, behind what it can tell from the request.
+    if let (Some(error), false) = (acks_error, validated.as_ref().is_err_and(is_seen_first)) {
+        return Outcome::error(error);
+    }
+    match validated {
         Ok(batch) if batch.header.attributes.is_transactional() => {
             // No transaction can have been begun: InitProducerId refuses transactional ids.
             Outcome::error(ResponseError::InvalidTxnState)
@@ -185,7 +210,7 @@ fn check_partition(
             batches.push(IncomingBatch::new(partition, batch));
             Outcome::Admitted { batch: batches.len() - 1, log_append_time }
         }
-        Err(error) => refused(&error, &format!("{}-{}", topic.name, data.index)),
+        Err(error) => refused(&error, &format!("{}-{}", topic.name, data.index), context.api_version),
     }
 }
 
@@ -196,7 +221,7 @@ fn appended_at(rules: &ValidationRules, batch: &ValidatedBatch) -> TimestampMs {
     }
 }
 
-fn refused(error: &BatchError, topic_partition: &str) -> Outcome {
+fn refused(error: &BatchError, topic_partition: &str, version: i16) -> Outcome {
     let code = match error.refusal() {
         Refusal::CorruptMessage => ResponseError::CorruptMessage,
         Refusal::MessageTooLarge => ResponseError::MessageTooLarge,
@@ -210,12 +235,23 @@ fn refused(error: &BatchError, topic_partition: &str) -> Outcome {
         code: code.code(),
         message: error.message(topic_partition),
         records: error.record_errors(topic_partition),
-        reached_log: reached_log(error),
+        reached_log: reached_log(error, version),
     }
 }
 
+/// What Kafka's `ProduceRequest.validateRecords` finds.
+fn is_seen_first(error: &BatchError) -> bool {
+    matches!(
+        error,
+        BatchError::NoBatch
+            | BatchError::SeveralBatches
+            | BatchError::UnsupportedMagic { .. }
+            | BatchError::ZstdNotAllowed
+    )
+}
+
 /// Kafka refuses some batches before it looks for the log, and others in a way that forgets it.
-fn reached_log(error: &BatchError) -> bool {
+fn reached_log(error: &BatchError, version: i16) -> bool {
     match error {
         BatchError::NoBatch
         | BatchError::SeveralBatches
@@ -224,8 +260,9 @@ fn reached_log(error: &BatchError) -> bool {
         | BatchError::NoProducerId { .. }
         | BatchError::Corrupt(_)
         | BatchError::TooLarge { .. } => false,
-        BatchError::UnknownCodec { .. }
-        | BatchError::Invalid(_)
+        // Where zstd isn't allowed, the codec is looked at before the log is.
+        BatchError::UnknownCodec { .. } => version >= ZSTD_ALLOWED,
+        BatchError::Invalid(_)
         | BatchError::MalformedRecord { .. }
         | BatchError::MalformedRecordLength { .. }
         | BatchError::Undecodable { .. }
@@ -257,7 +294,7 @@ fn rules(config: &TopicConfig, now_ms: TimestampMs, version: i16) -> ValidationR
             topic::Compression::Lz4(level) => codec(Codec::Lz4, Some(level)),
             topic::Compression::Zstd(level) => codec(Codec::Zstd, Some(level)),
         },
-        allow_zstd: version >= 7,
+        allow_zstd: version >= ZSTD_ALLOWED,
     }
 }
 

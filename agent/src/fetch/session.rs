@@ -120,7 +120,7 @@ impl Session {
     }
 
     /// Remembers what is told; says whether it has to be.
-    fn tell(&mut self, key: &PartitionKey, news: &News) -> bool {
+    fn tell(&mut self, key: &PartitionKey, news: &News, rotates: bool) -> bool {
         let Some(order) = self.order.get(key).copied() else { return true };
         let Some(partition) = self.partitions.get_mut(&order) else { return true };
         let changed =
@@ -128,6 +128,7 @@ impl Session {
         partition.high_watermark = if news.is_error { -1 } else { news.high_watermark };
         partition.log_start = news.log_start;
         if news.has_records
+            && rotates
             && let Some(partition) = self.partitions.remove(&order)
         {
             // What got its share goes behind the others.
@@ -235,8 +236,11 @@ impl FetchSessions {
     pub fn tell(&mut self, context: &FetchContext, news: &[News]) -> Vec<bool> {
         let session = self.sessions.get_mut(&context.session);
         let Some(session) = session else { return vec![true; news.len()] };
-        let told: Vec<bool> =
-            context.partitions.iter().zip(news).map(|((key, _), news)| session.tell(key, news)).collect();
+        // As in Kafka, a full fetch leaves its partitions in the order in which it named them.
+        let rotates = context.incremental;
+        let told =
+            context.partitions.iter().zip(news).map(|((key, _), news)| session.tell(key, news, rotates));
+        let told: Vec<bool> = told.collect();
         if context.incremental { told } else { vec![true; news.len()] }
     }
 
@@ -301,9 +305,12 @@ mod tests {
         assert_eq!(sessions.tell(&full, &[news(5, true), news(0, false)]), [true, true]);
         let next = sessions.begin(request(7, 1), vec![(key(0), wanted(5))], &[], false, 8).expect("session");
         assert!(next.incremental);
+        assert_eq!(order(&next), [0, 1], "a full fetch changes no order");
+        assert_eq!(sessions.tell(&next, &[news(5, true), news(0, false)]), [true, false]);
+        let next = sessions.begin(request(7, 2), vec![], &[], false, 8).expect("session");
         assert_eq!(order(&next), [1, 0], "what had records goes behind");
         assert_eq!(sessions.tell(&next, &[news(0, false), news(5, false)]), [false, false]);
-        let next = sessions.begin(request(7, 2), vec![], &[key(1)], false, 8).expect("session");
+        let next = sessions.begin(request(7, 3), vec![], &[key(1)], false, 8).expect("session");
         assert_eq!(order(&next), [0]);
         assert_eq!(sessions.tell(&next, &[news(6, false)]), [true], "the end moved");
     }
