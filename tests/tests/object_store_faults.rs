@@ -40,9 +40,9 @@ fn plan(topic: &str, records_per_second: u64) -> Plan {
     }
 }
 
-/// Producers with large batches: five of each are under way, altogether more than the broker may hold.
+/// Producers with batches of 400 KiB: one of each is held by the broker during an outage, 5 MiB altogether.
 fn bulk(topic: &str) -> Plan {
-    Plan { producers: 12, settings: vec![("linger.ms", "300")], ..plan(topic, 1_000) }
+    Plan { partitions: 1, producers: 12, settings: vec![("linger.ms", "400")], ..plan(topic, 1_000) }
 }
 
 fn resident_mib(spec: &BrokerSpec) -> Result<f64> {
@@ -69,7 +69,7 @@ fn outage(seconds: u64) -> Result<()> {
     let spec = broker(&directory.path().join("broker"), &minio, minio.port, &[])?;
     let mut process = spec.start()?;
     create_topic(&spec, "load", PARTITIONS, &[])?;
-    create_topic(&spec, "bulk", PARTITIONS, &[])?;
+    create_topic(&spec, "bulk", 1, &[])?;
     let mut load = Load::start(&spec, plan("load", 300));
     let mut bulk = Load::start(&spec, bulk("bulk"));
     load.wait_for(2_000, Duration::from_secs(60))?;
@@ -92,7 +92,7 @@ fn outage(seconds: u64) -> Result<()> {
     );
     ensure!(most < before + GROWS_AT_MOST_MIB, "from {before} to {most} MiB");
     ensure!(most_held <= PRODUCE_MEMORY_MIB + 1.0, "{most_held} MiB of unacknowledged data");
-    ensure!(most_held > PRODUCE_MEMORY_MIB / 2.0, "the outage met load: {most_held} MiB");
+    ensure!(most_held > 3.0, "the outage met load: {most_held} MiB");
     bulk.wait_for(20_000, Duration::from_secs(30)).context("large batches flow, too")?;
     verify_after_restart(&spec, process, &mut [&mut load, &mut bulk])
 }
