@@ -310,7 +310,7 @@ async fn acknowledged_records_survive_faults_of_both_stores() {
         let rates = FaultRates { unavailable: 100, lost_answer: 50, ..FaultRates::default() };
         world.bucket.set(Faults { puts: rates.clone(), gets: rates, ..Faults::default() });
         let mut acknowledged: BTreeMap<TopicPartition, BTreeMap<i64, String>> = BTreeMap::new();
-        let mut next = vec![0; 3];
+        let mut next = [0; 3];
         for round in 0..60 {
             let index = world.randomness.below(3) as usize;
             let value = format!("{index}-{round}");

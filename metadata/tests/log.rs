@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use penstock_metadata::append::{BatchToCommit, ObjectToCommit};
 use penstock_metadata::commit::{CommitGround, Committer, ObjectOutcome, TopicGround};
-use penstock_metadata::fold::BatchEntry;
+use penstock_metadata::fold::{BatchEntry, LogEntry};
 use penstock_metadata::keys::log::{BatchFacts, BatchProducer};
 use penstock_metadata::keys::object::{Fate, Refusal};
 use penstock_metadata::keys::{Keyspace, topic};
@@ -16,6 +16,7 @@ use penstock_metadata::kv::memory::{MemoryFaults, MemoryStore};
 use penstock_metadata::kv::{Outcome, Priority, SharedStore, StoreError, Transaction, WriteConflict};
 use penstock_metadata::lookup::{LogReader, PlanLimits};
 use penstock_metadata::sealing::seal_partition;
+use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_types::{
     Incarnation, LeaderEpoch, ObjectId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Randomness,
@@ -183,7 +184,7 @@ async fn read_all(store: &SharedStore, of: TopicPartition) -> Vec<BatchEntry> {
     let keyspace = Keyspace::new(b"log");
     let views = Views::new(Arc::clone(store), keyspace.clone(), 10);
     let view = views.validated(&[of]).await.expect("feed").remove(0).expect("view");
-    let end = view.read(|tail| tail.high_watermark());
+    let end = view.read(TailView::high_watermark);
     let limits = PlanLimits { end, max_bytes: u64::MAX, at_least_one: true };
     LogReader::new(Arc::clone(store), keyspace).plan(&view, Offset::ZERO, limits).await.expect("plan")
 }
@@ -274,7 +275,7 @@ async fn watch_ends(store: SharedStore) {
         for view in validated.into_iter().flatten() {
             let seen = seen.entry(view.partition).or_default();
             let end = view.read(|tail| {
-                for batch in tail.entries.iter().flat_map(|entry| entry.batches()) {
+                for batch in tail.entries.iter().flat_map(LogEntry::batches) {
                     let before = seen.insert(batch.base_offset, batch);
                     assert!(before.is_none_or(|before| before == batch), "an offset changed its record");
                 }

@@ -107,7 +107,7 @@ impl Buffer {
             .into_iter()
             .partition(|batch| batch.lineage().is_some_and(|lineage| lineages.contains(&lineage)));
         self.batches = kept.into();
-        self.bytes = self.batches.iter().map(|batch| batch.length_bytes()).sum();
+        self.bytes = self.batches.iter().map(PendingBatch::length_bytes).sum();
         removed
     }
 }

@@ -336,7 +336,7 @@ async fn large_answers_arrive_whole() {
     let server = Running::start(quick());
     let client = server.connect().await;
     let body: Vec<u8> =
-        [b"w\x00".to_vec(), (0..30_000_000_u32).map(|at| (at * 7 >> 3) as u8).collect()].concat();
+        [b"w\x00".to_vec(), (0..30_000_000_u32).map(|at| ((at * 7) >> 3) as u8).collect()].concat();
     let (sent, number) = (request(3, &body), 3);
     let (mut read, mut write) = client.0.split();
     let writing = async { write.write_all(&sent.repeat(3)).await.expect("written") };

@@ -128,7 +128,7 @@ impl Counts {
 }
 
 impl CountingStore {
-    pub(super) fn new(inner: SharedStore) -> (SharedStore, Arc<Counts>) {
+    pub(super) fn over(inner: SharedStore) -> (SharedStore, Arc<Counts>) {
         let counts = Arc::new(Counts::default());
         (Arc::new(Self { inner, counts: Arc::clone(&counts) }), counts)
     }

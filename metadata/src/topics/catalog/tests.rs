@@ -21,7 +21,7 @@ async fn make_many(world: &World, names: impl Iterator<Item = String>) {
 async fn one_change_among_ten_thousand_topics_costs_a_few_rows() {
     let world = World::new(1);
     make_many(&world, (0..10_000).map(|number| format!("topic-{number}"))).await;
-    let (store, counts) = CountingStore::new(world.store.clone());
+    let (store, counts) = CountingStore::over(world.store.clone());
     let catalog = catalog(&store, &world.keyspace).await;
     assert_eq!(catalog.counts(), (10_000, 20_000));
     let untouched = catalog.by_name("topic-1").expect("made");
@@ -66,7 +66,7 @@ async fn the_change_log_is_bounded_and_an_old_catalog_reads_everything() {
 #[tokio::test(start_paused = true)]
 async fn waiting_refreshes_share_a_read_that_began_after_they_asked() {
     let world = World::new(3);
-    let (store, counts) = CountingStore::new(world.store.clone());
+    let (store, counts) = CountingStore::over(world.store.clone());
     let catalog = catalog(&store, &world.keyspace).await;
     world.make(&["a"]).await;
     world.memory.set_faults(crate::kv::memory::MemoryFaults {
