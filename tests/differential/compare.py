@@ -3,11 +3,8 @@
 Both tables are the source of docs/differential.md.
 """
 
-import time
-from dataclasses import dataclass, field
-from typing import Callable
+from dataclasses import dataclass
 
-from records import LOG_APPEND_TIME, take_apart
 from tables import DIFFERENCES, RULES
 
 
@@ -20,6 +17,8 @@ class Question:
     version: int
     body: dict
     purpose: str = ""
+    # Whether Kafka's answer to a fetch ends a partition with a piece of a batch.
+    is_cut: bool = False
 
 
 def normalised(question, side, answer):

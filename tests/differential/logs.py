@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import topics
 from records import Batch, OldMessages, Record, Records
 from sides import Ref
+from tables import PIECE
 
 NEVER_TOPIC_ID = "00000000-0000-0000-0000-0000000000aa"
 
@@ -416,7 +417,8 @@ def fetch_session(world):
     elif roll < 0.14:
         body["SessionEpoch"], purpose = -1, "last fetch of a session"
     answer = world.ask("Fetch", body, version, purpose)
-    if purpose == "incremental" and answer["ErrorCode"] == 0:
+    # With other partitions served, they stand in another order from now on.
+    if purpose == "incremental" and answer["ErrorCode"] == 0 and PIECE not in world.listed:
         session.epoch += 1
     else:
         world.sessions.remove(session)
@@ -435,7 +437,7 @@ def open_session(world):
             side.learn(name, answer["SessionId"])
 
     answer = world.ask("Fetch", body, version, "opens a session", learn)
-    if answer["ErrorCode"] == 0 and answer["SessionId"] and name in world.penstock.numbers:
+    if answer["ErrorCode"] == 0 and answer["SessionId"] and PIECE not in world.listed and name in world.penstock.numbers:
         partitions = {(topic, row["Partition"]): row for topic, rows in by_topic.items() for row in rows.values()}
         world.sessions.append(Session(name, 1, version, partitions))
 

@@ -147,6 +147,18 @@ def take_apart(data):
     return batches
 
 
+def is_cut(answer):
+    """Whether a Fetch answer holds a piece of a batch."""
+    for topic in answer["Responses"]:
+        for partition in topic["Partitions"]:
+            data, at = partition["Records"] or b"", 0
+            while at + 12 <= len(data):
+                at += 12 + struct.unpack_from(">i", data, at + 8)[0]
+            if at != len(data):
+                return True
+    return False
+
+
 def take_batch(data):
     names = ("BaseOffset", "Length", "LeaderEpoch", "Magic", "Crc", "Attributes", "LastOffsetDelta", "BaseTimestamp",
              "MaxTimestamp", "ProducerId", "ProducerEpoch", "BaseSequence", "Count")

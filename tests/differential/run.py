@@ -31,13 +31,15 @@ from sides import Side
 from world import World
 
 AREAS = ((topics.ACTIONS, 1.0), (logs.ACTIONS, 2.2), (groups.ACTIONS, 1.3), (cluster.ACTIONS, 0.5))
-DEFAULT_SEEDS, DEFAULT_STEPS = 4, 350
+DEFAULT_SEEDS, DEFAULT_STEPS = 12, 400
 COORDINATOR_WITHIN_S = 60
 READY_WITHIN_S = 60
 
 SETTINGS = ("num.partitions=2", "default.replication.factor=1", "auto.create.topics.enable=true",
             "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=6000",
-            "group.max.session.timeout.ms=60000")
+            "group.max.session.timeout.ms=60000",
+            # A Kafka segment ends a fetch; records that claim old times would roll one each.
+            "log.roll.ms=9223372036854775807")
 
 # Nothing may go away on its own while answers are compared.
 KAFKA_SETTINGS = SETTINGS + ("log.retention.check.interval.ms=3600000", "log.initial.task.delay.ms=3600000",

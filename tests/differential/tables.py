@@ -176,12 +176,13 @@ def transaction_list(question, path, kafka, penstock):
     return path[-1] == "AbortedTransactions" and (kafka, penstock) == (None, [])
 
 
-def segment_end(question, path, kafka, penstock):
-    if path[-1] != "Records" or not isinstance(kafka, list) or not kafka or len(penstock) <= len(kafka):
+def room_left(question, path, kafka, penstock):
+    if not question.is_cut or not isinstance(kafka, list) or not isinstance(penstock, list):
         return False
-    rows = [row for topic in question.body["Topics"] for row in topic["Partitions"]]
-    is_large = all(row["PartitionMaxBytes"] >= 1 << 20 for row in rows) and question.body["MaxBytes"] >= 1 << 20
-    return is_large and penstock[:len(kafka)] == kafka
+    if path[-1] == "Records":
+        return penstock[:len(kafka)] == kafka
+    names = [{(row.get("Topic") or row.get("TopicId"), row["PartitionIndex"]) for row in rows} for rows in (kafka, penstock)]
+    return path == ("Responses",) and names[0] <= names[1]
 
 
 def diverging(question, path, _kafka, _penstock):
@@ -208,7 +209,7 @@ def refusal_words(_question, path, kafka, penstock):
 
 
 def wrong_twice(question, path, _kafka, _penstock):
-    return path[-1] in ("ErrorCode", "ErrorMessage") and any(not row["ResourceName"] for row in question.body["Resources"])
+    return path[-1] in ("ErrorCode", "ErrorMessage") and any(row["ResourceName"] in ("", "a b") for row in question.body["Resources"])
 
 
 def as_written(_question, path, kafka, penstock):
@@ -234,6 +235,7 @@ def deleted_in_session(question, path, kafka, penstock):
     return "SessionId" in question.body and path[-1] == "ErrorCode" and (kafka, penstock) == (3, 100)
 
 
+PIECE = "room for a piece of a batch"
 DIFFERENCES = [
     Difference("any replication factor", ("CreateTopics",), "Accepted and stored, since data is as durable as the "
                "bucket; Kafka wants as many brokers.", replicated),
@@ -254,15 +256,15 @@ DIFFERENCES = [
                "know.", no_volume),
     Difference("unknown operation on a setting", ("IncrementalAlterConfigs",), "Kafka's controller throws "
                "(UNKNOWN_SERVER_ERROR); Penstock answers INVALID_REQUEST.", unknown_operation),
-    Difference("fetch beyond a segment", ("Fetch",), "Kafka's answer ends where a segment does; Penstock has none and "
-               "goes on up to max bytes.", segment_end),
+    Difference(PIECE, ("Fetch",), "Kafka fills max bytes with a piece of a batch, which consumers throw away; Penstock "
+               "sends whole batches and gives the rest of the room to the partitions that follow.", room_left),
     Difference("leader told to a follower", ("Fetch",), "Nobody follows an agent: a stranger is refused as by Kafka, but "
                "not told the leader.", told_leader),
     Difference("diverging epochs", ("Fetch",), "The last fetched epoch is a follower's field: Kafka tells it where its "
                "log diverges. There are no followers; a fetch beyond the end is OFFSET_OUT_OF_RANGE.", diverging),
     Difference("an unknown type among several resources", ("DescribeConfigs",), "Kafka fails the whole request, "
                "Penstock that resource.", unknown_type),
-    Difference("a setting that is wrong twice", ("IncrementalAlterConfigs", "AlterConfigs"), "An empty topic name and a "
+    Difference("a setting that is wrong twice", ("IncrementalAlterConfigs", "AlterConfigs"), "An illegal topic name and a "
                "bad operation: either is named.", wrong_twice),
     Difference("new settings as written", ("CreateTopics",), "Kafka shows the settings of a topic just created as they "
                "were written (` TRUE `, `1`), later as it reads them (`true`, `1.0`); Penstock always does the latter.",

@@ -17,7 +17,7 @@ GOOD_SETTINGS = (
     ("message.timestamp.after.max.ms", ("3600000", "9223372036854775807")),
     ("min.insync.replicas", ("1", "2")),
     ("segment.bytes", ("1048576", "1073741824")),
-    ("segment.ms", ("604800000", "1000")),
+    ("segment.ms", ("604800000000", "9223372036854775807")),
     ("flush.messages", ("1", "100")),
     ("unclean.leader.election.enable", ("true", "false")),
     ("min.cleanable.dirty.ratio", ("0.1", "0.5", "1")),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from codec import NULL_UUID
 from compare import Question, differences, normalised
+from records import is_cut
 from sides import CLOSED, Ref
 
 SETTLES_WITHIN_S = 20
@@ -49,6 +50,9 @@ class World:
         self.asked = 0
         self.now = int(time.time() * 1000)
         self.names = 0
+        self.pending = {}
+        # The listed differences that the last answer met.
+        self.listed = []
 
     def fresh(self, stem="t"):
         self.names += 1
@@ -75,7 +79,7 @@ class World:
         question = Question(self.asked, api, version, body, purpose)
         for side in (self.kafka, self.penstock):
             side.send(lane, api, version, body)
-        self.__dict__.setdefault("pending", {})[lane] = question
+        self.pending[lane] = question
 
     def receive(self, learn=None, lane="main"):
         question = self.pending.pop(lane)
@@ -88,9 +92,12 @@ class World:
             if learn and answer != CLOSED:
                 learn(side, answer)
             answers.append(answer)
+        if question.api == "Fetch" and answers[0] != CLOSED:
+            question.is_cut = is_cut(answers[0])
         sides = zip((self.kafka, self.penstock), answers)
         equalised = [normalised(question, side, answer) for side, answer in sides]
         found, listed = differences(question, *equalised)
+        self.listed = listed
         self.report.add(self.seed, question, found, listed, equalised)
         return answers[0]
 
