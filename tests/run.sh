@@ -129,7 +129,7 @@ trap stop_minio EXIT
 part_rust() {
     say 'Rust tests'
     if start_minio; then :; else skip 'S3 suite' 'no MinIO'; fi
-    cargo test --workspace --no-fail-fast 2>&1 | tee "$LOGS/rust.log" | grep -E '^(test result|test .*FAILED|error|skipped: |    Running)' 
+    cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$LOGS/rust.log" | grep -E '^(test result|test .*FAILED|error|skipped: |    Running)' 
     if ! grep -qE '^test result:' "$LOGS/rust.log"; then fail 'the Rust tests did not run'; tail -n 40 "$LOGS/rust.log"; return; fi
     if grep -qE '^error: could not compile' "$LOGS/rust.log"; then fail 'the Rust tests did not compile'; fi
     count_cargo "$LOGS/rust.log" || grep -A30 -E '^failures:' "$LOGS/rust.log" | tail -n 200

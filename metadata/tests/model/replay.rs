@@ -81,7 +81,7 @@ fn check_one(
                 }
                 let place = committed.partition_point(|(other, _)| *other < stamp);
                 for read in ended.reads.iter().filter(|read| read.serializable && all_disturb) {
-                    check_read(read, &states[place]).map_err(|what| format!("at the stamp {what}"))?;
+                    check_page(read, &states[place]).map_err(|what| format!("at the stamp {what}"))?;
                 }
             }
             Err(StoreError::Conflict) if since.iter().any(disturbs) || ranges.iter().any(range_disturbs) => {}
@@ -121,17 +121,36 @@ fn written(ended: &Ended, stamp: Versionstamp) -> Vec<KeyRange> {
 }
 
 fn check_read(read: &Read, rows: &Rows) -> Result<(), String> {
-    let within = || rows.iter().filter(|(key, _)| **key >= read.start && **key < read.end);
+    if read.more != (matching(read, rows).count() > read.limit) {
+        return Err(format!("more than {} rows are there or not, unlike {read:?}", read.limit));
+    }
+    check_page(read, rows)
+}
+
+/// What a serializable read vouches for up to its transaction's commit: the page that it got. What lies behind a full
+/// page isn't in its conflict range, so whether anything does may change meanwhile; that nothing does, may not.
+fn check_page(read: &Read, rows: &Rows) -> Result<(), String> {
+    if !read.more && matching(read, rows).count() > read.limit {
+        return Err(format!("more rows are there than {read:?}"));
+    }
     let expected: Vec<_> = if read.reverse {
-        within().rev().take(read.limit).collect()
+        matching(read, rows).rev().take(read.limit).collect()
     } else {
-        within().take(read.limit).collect()
+        matching(read, rows).take(read.limit).collect()
     };
     let same = expected.iter().map(|(key, value)| (*key, *value)).eq(read.rows.iter().map(|(k, v)| (k, v)));
-    if !same || read.more != (within().count() > read.limit) {
+    if !same {
         return Err(format!("{expected:?} is expected, not {read:?}"));
     }
     Ok(())
+}
+
+/// The rows of the read's range.
+fn matching<'a>(
+    read: &'a Read,
+    rows: &'a Rows,
+) -> impl DoubleEndedIterator<Item = (&'a Vec<u8>, &'a Vec<u8>)> {
+    rows.iter().filter(|(key, _)| **key >= read.start && **key < read.end)
 }
 
 fn stamped(number: u8, stamp: Versionstamp, value: u8) -> Vec<u8> {
