@@ -53,6 +53,11 @@ def quotas(world):
     world.ask("DescribeClientQuotas", {"Components": components, "Strict": world.chance(0.5)})
 
 
+def scram_users(world):
+    users = world.random.choice((None, [], ["alice"], ["alice", "bob"], ["alice", "bob", "alice"], ["", ""]))
+    world.ask("DescribeUserScramCredentials", {"Users": users and [{"Name": name} for name in users]})
+
+
 def log_dirs(world):
     topic = world.some_topic()
     topics = world.random.choice(([{"Topic": topic.name, "Partitions": list(range(topic.partitions))}],
@@ -67,4 +72,4 @@ def quorum(world):
 
 
 ACTIONS = ((api_versions, 2), (describe_cluster, 2), (reassignments, 1), (elect_leaders, 2), (acls, 1), (quotas, 1),
-           (log_dirs, 2), (quorum, 1))
+           (scram_users, 1), (log_dirs, 2), (quorum, 1))

@@ -36,6 +36,7 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod describe_user_scram_credentials;
 mod elect_leaders;
 mod fetch;
 mod fetch_encode;
@@ -103,6 +104,7 @@ apis! {
     InOrder ListPartitionReassignments, ListPartitionReassignmentsRequest => list_partition_reassignments::handle, 0..=0;
     InOrder OffsetDelete, OffsetDeleteRequest => offset_delete::handle, 0..=0;
     InOrder DescribeClientQuotas, DescribeClientQuotasRequest => describe_client_quotas::handle, 0..=1;
+    InOrder DescribeUserScramCredentials, DescribeUserScramCredentialsRequest => describe_user_scram_credentials::handle, 0..=0;
     InOrder DescribeQuorum, DescribeQuorumRequest => describe_quorum::handle, 0..=2;
     InOrder DescribeCluster, DescribeClusterRequest => describe_cluster::handle, 0..=2;
     InOrder ListConfigResources, ListConfigResourcesRequest => list_config_resources::handle, 0..=1;

@@ -109,6 +109,12 @@ def client_quotas(tools, _run):
         expect_not_in(tools.configs("--describe", "--entity-type", entity), r"\S")
 
 
+def users(tools, _run):
+    """No user has a quota or a SCRAM credential, and one who is asked for by name isn't known."""
+    expect_not_in(tools.configs("--describe", "--entity-type", "users"), r"\S")
+    expect_not_in(tools.configs("--describe", "--entity-type", "users", "--entity-name", "alice"), r"Exception|Quota|SCRAM-SHA")
+
+
 def console(codec):
     def check(tools, run):
         wire.create_topic(tools.bootstrap, run, 1)
@@ -292,6 +298,7 @@ CELLS = {
     "kafka-configs-topic": topic_configs,
     "kafka-configs-broker": broker_configs,
     "kafka-configs-quotas": client_quotas,
+    "kafka-configs-users": users,
     **{f"console-{codec}": console(codec) for codec in wire.CODECS},
     "console-offset-group": console_offset_and_group,
     "kafka-consumer-groups": consumer_groups,
