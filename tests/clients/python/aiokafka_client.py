@@ -4,9 +4,14 @@ import threading
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka import admin
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, for_code
+
+try:
+    from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+except ModuleNotFoundError:  # Before 0.9 it took kafka-python's.
+    from kafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 import flow
 
@@ -78,9 +83,9 @@ class Client(flow.Client):
         self.bootstrap = bootstrap
 
         async def start():
-            admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-            await admin.start()
-            return admin
+            client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+            await client.start()
+            return client
         self.admin = wait(start())
 
     def create_topic(self, topic, partitions, config):
@@ -108,8 +113,10 @@ class Client(flow.Client):
         refuse(code, message)
 
     def create_partitions(self, topic, total):
+        if not hasattr(admin, "NewPartitions"):  # Before 0.10.
+            raise flow.Cannot("has no CreatePartitions that works")
         try:
-            wait(self.admin.create_partitions({topic: NewPartitions(total)}))
+            wait(self.admin.create_partitions({topic: admin.NewPartitions(total)}))
         except KafkaError as error:
             raise flow.Refused(str(error)) from error
 

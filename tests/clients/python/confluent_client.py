@@ -3,7 +3,8 @@ import uuid
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import (AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic)
+from confluent_kafka import admin
+from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
 import flow
 
@@ -75,7 +76,10 @@ class Client(flow.Client):
         return {name: entry.value for name, entry in entries.items()}
 
     def alter_config(self, topic, name, value):
-        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        if not hasattr(self.admin, "incremental_alter_configs"):  # Before 2.2.
+            only(self.admin.alter_configs([ConfigResource(ConfigResource.Type.TOPIC, topic, {name: value})]))
+            return
+        entry = admin.ConfigEntry(name, value, incremental_operation=admin.AlterConfigOpType.SET)
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
         only(self.admin.incremental_alter_configs([resource]))
 
@@ -86,13 +90,20 @@ class Client(flow.Client):
         only(self.admin.delete_topics([topic]))
 
     def list_groups(self):
+        if not hasattr(self.admin, "list_consumer_groups"):  # Before 2.0.
+            return {group.id for group in self.admin.list_groups(timeout=20)}
         return {group.group_id for group in self.admin.list_consumer_groups().result(20).valid}
 
     def describe_group(self, group):
+        if not hasattr(self.admin, "describe_consumer_groups"):
+            [described] = self.admin.list_groups(group, timeout=20)
+            return described.state, len(described.members)
         described = only(self.admin.describe_consumer_groups([group]))
         return described.state.name.title(), len(described.members)
 
     def delete_group(self, group):
+        if not hasattr(self.admin, "delete_consumer_groups"):
+            raise flow.Cannot("has no DeleteGroups")
         only(self.admin.delete_consumer_groups([group]))
 
     def produce(self, topic, records, codec="none", idempotent=False):

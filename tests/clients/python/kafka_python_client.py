@@ -100,10 +100,13 @@ class Client(flow.Client):
         if str(refused[group]) != "OK" and refused[group] is not None:
             raise flow.Refused(str(refused))
 
+    def options(self, idempotent):
+        return {"enable_idempotence": idempotent}
+
     def produce(self, topic, records, codec="none", idempotent=False):
         producer = kafka.KafkaProducer(
-            bootstrap_servers=self.bootstrap, compression_type=None if codec == "none" else codec,
-            enable_idempotence=idempotent, linger_ms=20)
+            bootstrap_servers=self.bootstrap, compression_type=None if codec == "none" else codec, linger_ms=20,
+            **self.options(idempotent))
         sent = [producer.send(topic, record.value, record.key, list(record.headers), record.partition, record.timestamp)
                 for record in records]
         offsets = [future.get(flow.DEADLINE_SECONDS).offset for future in sent]
@@ -114,4 +117,5 @@ class Client(flow.Client):
         return Consumer(self.bootstrap, group)
 
 
-flow.main(Client)
+if __name__ == "__main__":
+    flow.main(Client)
