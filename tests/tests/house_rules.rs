@@ -136,3 +136,13 @@ fn uses_are_found_and_mentions_are_not() {
     assert_eq!(first_use("let x = axum::serve(y);", "axum"), Some(1));
     assert_eq!(first_use("// axum::serve\nmy_axum::x(); crate::axum::y();", "axum"), None);
 }
+
+/// The flags of the simulation's build stand under its alias alone.
+#[test]
+fn the_normal_build_has_no_flags() {
+    let text = fs::read_to_string(root().join(".cargo/config.toml")).expect("the alias is there");
+    let table: toml::Table = text.parse().expect("TOML");
+    assert_eq!(table.keys().collect::<Vec<_>>(), ["alias"]);
+    let alias = table["alias"]["simulation"].as_array().expect("a list of arguments");
+    assert!(alias.iter().any(|argument| argument.as_str().is_some_and(|text| text.contains("tokio_unstable"))));
+}
