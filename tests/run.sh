@@ -10,7 +10,7 @@ usage: tests/run.sh [--no-install] [--only PART]...
 Runs all tests and ends with a line `N passed, N failed, N skipped`; exit code 1 if any failed.
 
   --no-install   use what is there; install nothing
-  --only PART    only this part; may be given more than once
+  --only PART    only this part; may be given more than once (--list names them)
   --list         the parts, a line each
   --help         this text
 USAGE
@@ -20,7 +20,7 @@ cd "$(dirname "$0")/.." || exit 2
 ROOT=$PWD
 STATE=${PENSTOCK_TEST_STATE:-$ROOT/target/test-state}
 LOGS=$STATE/logs
-PARTS=(lint rust clients faults differential)
+PARTS=(lint rust clients differential)
 ONLY=()
 INSTALL=1
 while [ $# -gt 0 ]; do
@@ -34,6 +34,9 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ ${#ONLY[@]} -gt 0 ] || ONLY=("${PARTS[@]}")
+for part in "${ONLY[@]}"; do
+    [[ " ${PARTS[*]} " == *" $part "* ]] || { printf 'tests/run.sh: no part %s; there are: %s\n' "$part" "${PARTS[*]}" >&2; exit 2; }
+done
 mkdir -p "$LOGS"
 export PENSTOCK_TEST_STATE=$STATE PENSTOCK_TEST_INSTALL=$INSTALL
 
@@ -52,15 +55,15 @@ logged() {
     return 1
 }
 
-# Adds up what `cargo test` prints.
+# Adds up what `cargo test` prints. That a server is missing has been said before.
 count_cargo() {
     local log=$1 results
     results=$(awk '/^test result:/ { p += $4; f += $6; i += $8 } END { print p + 0, f + 0, i + 0 }' "$log")
     read -r p f i <<<"$results"
     passed=$((passed + p)); failed=$((failed + f))
     [ "$i" -eq 0 ] || printf '%s tests are for running by hand (#[ignore])\n' "$i"
-    grep -hE '^skipped: ' "$log" | sort -u | while read -r line; do printf '%s\n' "$line"; done
-    skipped=$((skipped + $(grep -hE '^skipped: ' "$log" | sort -u | wc -l)))
+    grep -hE '^skipped: ' "$log" | grep -vE '^skipped: S3 suite' | sort -u | while read -r line; do printf '%s\n' "$line"; done
+    skipped=$((skipped + $(grep -hE '^skipped: ' "$log" | grep -vE '^skipped: S3 suite' | sort -u | wc -l)))
     [ "$f" -eq 0 ]
 }
 
@@ -118,32 +121,51 @@ start_minio() {
     export PENSTOCK_TEST_S3_ENDPOINT="http://127.0.0.1:$port" PENSTOCK_TEST_S3_BUCKET=penstock-test
 }
 
-stop_minio() {
+start_seaweedfs() {
+    local status=0
+    command -v python3 >/dev/null || { skip 'S3 suite on SeaweedFS' 'no python3'; return; }
+    tests/s3/weed.py start --directory "$STATE/seaweedfs" --bucket penstock-test >"$LOGS/seaweedfs.log" 2>&1 || status=$?
+    case $status in
+        0) ;;
+        3) skip 'S3 suite on SeaweedFS' "$(tail -n 1 "$LOGS/seaweedfs.log")"; return ;;
+        *) fail 'SeaweedFS does not start'; tail -n 20 "$LOGS/seaweedfs.log"; return ;;
+    esac
+    PENSTOCK_TEST_SEAWEEDFS_ENDPOINT=$(sed -n "s/^export AWS_ENDPOINT_URL='\(.*\)'$/\1/p" "$LOGS/seaweedfs.log")
+    export PENSTOCK_TEST_SEAWEEDFS_ENDPOINT
+}
+
+stop_stores() {
+    if [ -f "$STATE/seaweedfs/pid" ]; then tests/s3/weed.py stop --directory "$STATE/seaweedfs"; fi
     if [ -n "${MINIO_PID_FILE:-}" ] && [ -f "$MINIO_PID_FILE" ]; then
         kill "$(cat "$MINIO_PID_FILE")" 2>/dev/null
         rm -f "$MINIO_PID_FILE"
     fi
 }
-trap stop_minio EXIT
+trap stop_stores EXIT
 
 part_rust() {
     say 'Rust tests'
-    if start_minio; then :; else skip 'S3 suite' 'no MinIO'; fi
+    if start_minio; then :; else skip 'S3 suite on MinIO' 'no MinIO'; fi
+    start_seaweedfs
     cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$LOGS/rust.log" | grep -E '^(test result|test .*FAILED|error|skipped: |    Running)' 
     if ! grep -qE '^test result:' "$LOGS/rust.log"; then fail 'the Rust tests did not run'; tail -n 40 "$LOGS/rust.log"; return; fi
     if grep -qE '^error: could not compile' "$LOGS/rust.log"; then fail 'the Rust tests did not compile'; fi
     count_cargo "$LOGS/rust.log" || grep -A30 -E '^failures:' "$LOGS/rust.log" | tail -n 200
-    stop_minio
+    stop_stores
 }
 
 # The parts with a program of their own; each prints its own lines and counts.
 part_program() {
     local name=$1; shift
     say "$name"
-    if [ ! -e "tests/$name/run.py" ]; then return; fi
     if ! command -v python3 >/dev/null; then skip "$name" 'no python3'; return; fi
-    if ! logged build cargo build -q -p penstock-agent; then fail "$name: the broker does not build"; return; fi
-    PENSTOCK_BIN=$ROOT/target/debug/penstock python3 "tests/$name/run.py" 2>&1 | tee "$LOGS/$name.log"
+    # The same selection as the Rust tests', so that nothing is built twice.
+    if ! logged build cargo build -q --workspace --bin penstock --example matrix-client; then
+        fail "$name: the broker does not build"
+        return
+    fi
+    PENSTOCK_BIN=$ROOT/target/debug/penstock PENSTOCK_MATRIX_CLIENT=$ROOT/target/debug/examples/matrix-client \
+        python3 "tests/$name/run.py" 2>&1 | tee "$LOGS/$name.log"
     count_part "$name"
 }
 

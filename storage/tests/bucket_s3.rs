@@ -1,8 +1,9 @@
-//! What every bucket must do, in memory, on a local disk, and on a real S3 server.
+//! What every bucket must do, in memory, on a local disk, and on two S3 servers, MinIO and SeaweedFS.
 //!
-//! The server's tests run with `PENSTOCK_TEST_S3_ENDPOINT` (`http://127.0.0.1:9000`), `PENSTOCK_TEST_S3_BUCKET`
-//! (default `penstock-test`, must exist) and the usual `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`; without the
-//! first they say that they are skipped.
+//! A server's tests run with its endpoint (`http://127.0.0.1:9000`) in `PENSTOCK_TEST_S3_ENDPOINT` (MinIO) and
+//! `PENSTOCK_TEST_SEAWEEDFS_ENDPOINT`; without it they say that they are skipped. The bucket must exist
+//! (`PENSTOCK_TEST_S3_BUCKET`, default `penstock-test`); `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` are as usual,
+//! and the same for both.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,20 +23,48 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
 
+/// The servers that are tested on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    MinIo,
+    SeaweedFs,
+}
+
+impl Kind {
+    fn variable(self) -> &'static str {
+        match self {
+            Self::MinIo => "PENSTOCK_TEST_S3_ENDPOINT",
+            Self::SeaweedFs => "PENSTOCK_TEST_SEAWEEDFS_ENDPOINT",
+        }
+    }
+
+    /// What it verifies of an upload. SeaweedFS 4.48 takes the payload's hash from the signed header and doesn't
+    /// compare it with the payload, so that without a checksum nobody tells a changed byte; `penstock doctor` says
+    /// so.
+    fn verifies(self) -> &'static [UploadChecksum] {
+        match self {
+            Self::MinIo => &[UploadChecksum::Crc64Nvme, UploadChecksum::Sha256, UploadChecksum::Off],
+            Self::SeaweedFs => &[UploadChecksum::Crc64Nvme, UploadChecksum::Sha256],
+        }
+    }
+}
+
 /// The server to test on, or why it isn't tested.
 struct Server {
+    kind: Kind,
     endpoint: String,
     bucket: String,
 }
 
 impl Server {
-    fn of_environment(test: &str) -> Option<Self> {
-        let Ok(endpoint) = std::env::var("PENSTOCK_TEST_S3_ENDPOINT") else {
-            eprintln!("skipped: S3 endpoint ({test}): PENSTOCK_TEST_S3_ENDPOINT isn't set");
+    fn of_environment(kind: Kind) -> Option<Self> {
+        let variable = kind.variable();
+        let Ok(endpoint) = std::env::var(variable) else {
+            eprintln!("skipped: S3 suite on {kind:?}: {variable} isn't set");
             return None;
         };
         let bucket = std::env::var("PENSTOCK_TEST_S3_BUCKET").unwrap_or_else(|_| "penstock-test".to_owned());
-        Some(Self { endpoint, bucket })
+        Some(Self { kind, endpoint, bucket })
     }
 
     /// A bucket under a prefix of its own.
@@ -214,9 +243,7 @@ async fn file() {
     assert_eq!(again.head("large").await.expect("kept").bytes, 10 << 20);
 }
 
-#[tokio::test]
-async fn s3() {
-    let Some(server) = Server::of_environment("s3") else { return };
+async fn whole_suite(server: Server) {
     for checksum in [UploadChecksum::Crc64Nvme, UploadChecksum::Sha256, UploadChecksum::Off] {
         let bucket = server.open(BucketOptions { checksum, ..BucketOptions::default() });
         suite(&bucket).await;
@@ -224,10 +251,9 @@ async fn s3() {
     }
 }
 
-#[tokio::test]
-async fn s3_refusals_have_their_class() {
-    let Some(server) = Server::of_environment("s3_refusals_have_their_class") else { return };
-    let nowhere = Server { bucket: "penstock-not-there".to_owned(), endpoint: server.endpoint.clone() };
+async fn refusals_have_their_class(server: Server) {
+    let nowhere =
+        Server { bucket: "penstock-not-there".to_owned(), endpoint: server.endpoint.clone(), ..server };
     let bucket = nowhere.open(BucketOptions::default());
     let error = bucket.put("k", vec![Bytes::from_static(b"x")], soon()).await.expect_err("no bucket");
     assert_eq!((error.class, error.outcome), (ErrorClass::NotFound, Outcome::DidNotHappen), "{error}");
@@ -311,10 +337,8 @@ async fn carry(client: TcpStream, server: &str, harm: Harm, left: &std::sync::at
     }
 }
 
-#[tokio::test]
-async fn s3_tells_a_changed_byte_and_the_upload_is_sent_again() {
-    let Some(server) = Server::of_environment("s3_tells_a_changed_byte") else { return };
-    for checksum in [UploadChecksum::Crc64Nvme, UploadChecksum::Sha256, UploadChecksum::Off] {
+async fn a_changed_byte_is_told_and_the_upload_sent_again(server: Server) {
+    for &checksum in server.kind.verifies() {
         let endpoint = proxy(&server.endpoint, Harm::Flip, 1).await;
         let bucket = server.open_at(&endpoint, BucketOptions { checksum, ..BucketOptions::default() });
         let put = bucket.put("k", vec![Bytes::from_static(MARKER)], soon()).await.expect("an upload");
@@ -326,9 +350,28 @@ async fn s3_tells_a_changed_byte_and_the_upload_is_sent_again() {
     }
 }
 
-#[tokio::test]
-async fn s3_lost_answers_are_overtaken_or_timed_out() {
-    let Some(server) = Server::of_environment("s3_lost_answers") else { return };
+/// What `penstock doctor` looks at.
+async fn other_bytes_than_the_checksum_s_are_refused(server: Server) {
+    for checksum in [UploadChecksum::Crc64Nvme, UploadChecksum::Sha256, UploadChecksum::Off] {
+        let options = BucketOptions { checksum, change_uploads: true, ..BucketOptions::default() };
+        let bucket = server.open(options);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let put = bucket.put("k", vec![Bytes::from_static(MARKER)], deadline).await;
+        if server.kind.verifies().contains(&checksum) {
+            let error = put.expect_err("refused");
+            assert_eq!(
+                (error.class, error.outcome),
+                (ErrorClass::Corrupted, Outcome::DidNotHappen),
+                "{checksum:?} {error}"
+            );
+        } else {
+            put.expect("nobody looks");
+        }
+        remove_all(&bucket).await;
+    }
+}
+
+async fn lost_answers_are_overtaken_or_timed_out(server: Server) {
     let hedge = HedgeOptions { initial_delay: Duration::from_millis(100), ..HedgeOptions::default() };
     let endpoint = proxy(&server.endpoint, Harm::Swallow, 1).await;
     let bucket = server.open_at(&endpoint, BucketOptions { hedge, ..BucketOptions::default() });
@@ -344,3 +387,44 @@ async fn s3_lost_answers_are_overtaken_or_timed_out() {
     assert_eq!(bucket.get_with_etag("k").await.expect("a read").data, MARKER);
     remove_all(&bucket).await;
 }
+
+/// The tests of one server.
+macro_rules! on {
+    ($name:ident, $kind:expr, [$($test:ident),+]) => {
+        mod $name {
+            use super::*;
+
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    if let Some(server) = Server::of_environment($kind) {
+                        super::$test(server).await;
+                    }
+                }
+            )+
+        }
+    };
+}
+
+on!(
+    minio,
+    Kind::MinIo,
+    [
+        whole_suite,
+        refusals_have_their_class,
+        a_changed_byte_is_told_and_the_upload_sent_again,
+        other_bytes_than_the_checksum_s_are_refused,
+        lost_answers_are_overtaken_or_timed_out
+    ]
+);
+on!(
+    seaweedfs,
+    Kind::SeaweedFs,
+    [
+        whole_suite,
+        refusals_have_their_class,
+        a_changed_byte_is_told_and_the_upload_sent_again,
+        other_bytes_than_the_checksum_s_are_refused,
+        lost_answers_are_overtaken_or_timed_out
+    ]
+);

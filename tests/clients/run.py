@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The client matrix: real Kafka clients × capabilities, against `penstock dev` on MinIO, and a smaller set on local disk.
+"""The client matrix: real Kafka clients × capabilities, against `penstock dev` on MinIO, and smaller sets on SeaweedFS and on
+local disk.
 
     PENSTOCK_BIN=target/debug/penstock tests/clients/run.py [CLIENT[/CAPABILITY]]...
 
@@ -10,6 +11,10 @@ target/test-state), unless PENSTOCK_TEST_INSTALL=0.
     tests/clients/run.py --bootstrap 127.0.0.1:9092
 
 runs the cells against a broker that is there, for instance Apache Kafka: what they expect has to hold there too.
+
+    tests/clients/run.py --by-hand [CLIENT]...
+
+runs further clients and versions instead, which take long to install.
 """
 import argparse
 import os
@@ -31,6 +36,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", metavar="CLIENT[/CAPABILITY]", help="only these cells")
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that is there, instead of starting one")
+    parser.add_argument("--by-hand", action="store_true", help="the clients and versions that are run by hand, instead")
     parser.add_argument("--list", action="store_true", help="the clients, a line each")
     return parser.parse_args()
 
@@ -70,8 +76,16 @@ def run_java_tools(report, reader, state):
         report.cell("java-tools", name, lambda: check(tools, libraries.run_name("java-tools", name)))
 
 
+def run_by_hand(report, bootstrap, state):
+    programs = libraries.programs_by_hand(HERE, state)
+    run_libraries(report, kcat.Kcat(bootstrap), programs)
+    report.print_table(list(programs), libraries.CAPABILITIES)
+
+
 def run_matrix(report, bootstrap, state):
     reader = kcat.Kcat(bootstrap)
+    if reader.installed:
+        print(f"kcat {reader.version()}")
     programs = libraries.programs(HERE, state)
     run_kcat(report, reader)
     run_libraries(report, reader, programs)
@@ -95,7 +109,7 @@ def copied_binary(state):
     return pathlib.Path(shutil.copy2(binary, state / "penstock"))
 
 
-def on_minio(report, binary, state):
+def on_minio(report, binary, state, run):
     minio = None
     options = {}
     try:
@@ -106,7 +120,7 @@ def on_minio(report, binary, state):
     try:
         broker = servers.Broker(binary, state / "broker", options=["group.initial.rebalance.delay.ms=0"], **options)
         try:
-            run_matrix(report, broker.kafka, state)
+            run(report, broker.kafka, state)
             check_broker(report, broker, "minio" if minio else "disk")
         finally:
             broker.end()
@@ -115,7 +129,28 @@ def on_minio(report, binary, state):
             minio.end()
 
 
-def on_local_disk(report, binary, state):
+def on_seaweedfs(report, binary, state, _run):
+    """kcat and one client more: what the store is asked for doesn't depend on who asks the broker."""
+    if not report.wants("seaweedfs"):
+        return
+    try:
+        store = servers.SeaweedFs(ROOT, state)
+    except Skipped as reason:
+        report.skip("seaweedfs", str(reason))
+        return
+    try:
+        broker = servers.Broker(binary, state / "broker-seaweedfs", options=["group.initial.rebalance.delay.ms=0"],
+                                object_store=store.url, environment=store.environment)
+        try:
+            local_disk.run_smoke(report, "seaweedfs", broker, HERE, state)
+            check_broker(report, broker, "seaweedfs")
+        finally:
+            broker.end()
+    finally:
+        store.end()
+
+
+def on_local_disk(report, binary, state, _run):
     if not report.wants("disk"):
         return
     broker = servers.Broker(binary, state / "broker-disk")
@@ -131,19 +166,21 @@ def main():
     state = pathlib.Path(os.environ.get("PENSTOCK_TEST_STATE", ROOT / "target/test-state")).resolve() / "clients"
     state.mkdir(parents=True, exist_ok=True)
     if options.list:
-        print("\n".join(["kcat", *libraries.programs(HERE, state), "java-tools", "disk", "broker"]))
+        print("\n".join(["kcat", *libraries.programs(HERE, state), "java-tools", "disk", "seaweedfs", "broker"]))
+        print("by hand: " + ", ".join(libraries.programs_by_hand(HERE, state)))
         return 0
     report = Report(options.only)
     started = time.monotonic()
+    run = run_by_hand if options.by_hand else run_matrix
     if options.bootstrap:
-        run_matrix(report, options.bootstrap, state)
+        run(report, options.bootstrap, state)
     else:
         binary = copied_binary(state)
-        for leftover in ("broker", "broker-disk", "minio"):
+        for leftover in ("broker", "broker-disk", "broker-seaweedfs", "minio"):
             shutil.rmtree(state / leftover, ignore_errors=True)
-        for part in (on_minio, on_local_disk):
+        for part in (on_minio,) if options.by_hand else (on_minio, on_seaweedfs, on_local_disk):
             try:
-                part(report, binary, state)
+                part(report, binary, state, run)
             except Failed as failure:
                 report.cell("broker", part.__name__, lambda: _raise(failure))
     print(f"\n{time.monotonic() - started:.0f} s")

@@ -139,7 +139,7 @@ fn s3(
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         // Not every store knows the bulk request, and a DELETE costs nothing on S3.
         .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true")
-        .with_http_connector(StatusConnector)
+        .with_http_connector(StatusConnector { change_uploads: options.change_uploads })
         .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
         .build()
         .map_err(|error| OpenError::Client { url: url.to_owned(), detail: error.to_string() })?;

@@ -70,6 +70,9 @@ pub struct BucketOptions {
     /// Settings of the `s3://` client by the names of the environment variables in lower case (`aws_endpoint`,
     /// `aws_region`, …); they win over the environment.
     pub s3_settings: BTreeMap<String, String>,
+    /// Other bytes than were given are sent with each upload (`s3://` only), as a bad network would: whoever wants to
+    /// know tries whether the store tells.
+    pub change_uploads: bool,
 }
 
 impl Default for BucketOptions {
@@ -83,6 +86,7 @@ impl Default for BucketOptions {
             longest_backoff: Duration::from_secs(2),
             hedge: HedgeOptions::default(),
             s3_settings: BTreeMap::new(),
+            change_uploads: false,
         }
     }
 }

@@ -35,15 +35,47 @@ def needs(program):
     return found
 
 
-def python_clients(here, state):
-    """The interpreter that has the Python clients."""
-    directory, requirements = state / "python", here / "requirements.txt"
+def python_clients(here, state, of="python", requirements="requirements.txt"):
+    """The interpreter that has the Python clients of a file of requirements."""
+    directory, requirements = state / of, here / requirements
 
     def install():
         process.run([needs("python3"), "-m", "venv", directory / "venv"], 2 * MINUTES)
         process.run([directory / "venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:",
                      "-r", requirements], 5 * MINUTES)
     return once(directory, [requirements], install) / "venv/bin/python"
+
+
+def python_packages(state, of, packages):
+    """The interpreter that has these packages, for clients that are run by hand."""
+    state.mkdir(parents=True, exist_ok=True)
+    requirements = state / f"{of}.txt"
+    requirements.write_text("\n".join(packages) + "\n")
+    return python_clients(state, state, of, requirements.name)
+
+
+def rust_program(here):
+    """The program of the Rust clients, built unless PENSTOCK_MATRIX_CLIENT names it."""
+    given = os.environ.get("PENSTOCK_MATRIX_CLIENT")
+    if given:
+        return given
+    root = here.parent.parent
+    try:
+        process.run([needs("cargo"), "build", "-q", "--workspace", "--example", "matrix-client"], 20 * MINUTES, directory=root)
+    except Failed as failure:
+        raise Skipped(f"it does not build: {str(failure).strip().splitlines()[-1]}") from failure
+    return root / "target/debug/examples/matrix-client"
+
+
+def confluent_javascript(state):
+    """The folder of @confluentinc/kafka-javascript, which builds a librdkafka where it can't load a built one."""
+    needs("node")
+    directory, mark = state / "confluent-javascript", state / "confluent-javascript.txt"
+    mark.write_text("@confluentinc/kafka-javascript@1.10.1\n")
+
+    def install():
+        process.run([needs("npm"), "install", "--no-audit", "--no-fund", "--prefix", directory, mark.read_text().strip()], 30 * MINUTES)
+    return once(directory, [mark], install) / "node_modules"
 
 
 def node_modules(here, state):
@@ -64,7 +96,7 @@ def go_programs(here, state):
     sources = sorted(path for path in (here / "go").rglob("*") if path.is_file())
 
     def install():
-        process.run([needs("go"), "build", "-o", directory, "./franz", "./sarama"], 6 * MINUTES, directory=here / "go")
+        process.run([needs("go"), "build", "-o", directory, "./franz", "./sarama", "./segmentio"], 6 * MINUTES, directory=here / "go")
     return once(directory, sources, install)
 
 

@@ -24,6 +24,12 @@ class Kcat:
         self.bootstrap = bootstrap
         self.installed = shutil.which("kcat") is not None
 
+    def version(self):
+        """Its own and its library's."""
+        _, output, errors = process.run(["kcat", "-V"], STEP_SECONDS, accept=(0, 1))
+        found = re.search(r"Version (\S+) .*librdkafka ([\d.]+)", output + errors)
+        return f"{found[1]}, librdkafka {found[2]}" if found else "of an unknown version"
+
     def _arguments(self, *arguments):
         return ["kcat", "-b", self.bootstrap, "-m", "10", *arguments]
 

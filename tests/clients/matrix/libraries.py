@@ -27,14 +27,48 @@ def programs(here, state):
 
     def go(program):
         return lambda: [install.go_programs(here, state) / program]
+
+    def rust(client):
+        return lambda: [install.rust_program(here), client]
+
+    def old_confluent():
+        interpreter = install.python_clients(here, state, "python-librdkafka-2.0", "requirements-librdkafka-2.0.txt")
+        return [interpreter, here / "python" / "confluent_client.py"]
     return {
         "confluent": python("confluent_client.py"),
+        "confluent-2.0": old_confluent,
         "kafka-python": python("kafka_python_client.py"),
         "aiokafka": python("aiokafka_client.py"),
         "kafkajs": node,
         "franz-go": go("franz"),
         "sarama": go("sarama"),
+        "kafka-go": go("segmentio"),
+        "rdkafka": rust("rdkafka"),
+        "rskafka": rust("rskafka"),
         "java": lambda: [*JVM, "-cp", install.java(here, state), "MatrixClient"],
+    }
+
+
+def programs_by_hand(here, state):
+    """Further clients and versions, run by hand: they take long to install, or say little that the others don't."""
+    codecs = ("cramjam", "lz4", "python-snappy", "zstandard")
+
+    def python(script, *packages):
+        def program():
+            of = packages[0].replace("==", "-")
+            return [install.python_packages(state / "by-hand", of, [*packages, *codecs]), here / "python" / script]
+        return program
+
+    def confluent_javascript():
+        return ["env", f"NODE_PATH={install.confluent_javascript(state)}", "node", here / "node" / "confluent.js"]
+    return {
+        "confluent-js": confluent_javascript,
+        "kafka-python-2.0": python("kafka_python_2_client.py", "kafka-python==2.0.2"),
+        "kafka-python-2.3": python("kafka_python_2_client.py", "kafka-python==2.3.3"),
+        "aiokafka-0.8": python("aiokafka_client.py", "aiokafka==0.8.1", "kafka-python==2.0.2", "async-timeout", "packaging"),
+        "aiokafka-0.10": python("aiokafka_client.py", "aiokafka==0.10.0", "async-timeout", "packaging", "typing_extensions"),
+        # Wheels for Python up to 3.10.
+        "confluent-1.9": python("confluent_client.py", "confluent-kafka==1.9.2"),
     }
 
 

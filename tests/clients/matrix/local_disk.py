@@ -1,4 +1,4 @@
-"""The smaller set on local disk: what is particular to objects in files, and a restart."""
+"""The smaller sets: on local disk what is particular to objects in files, and a restart; on a further store a smoke set."""
 import random
 
 from . import install, java_tools, kcat as kcat_cells, libraries
@@ -25,6 +25,24 @@ def run(report, broker, here, state):
         report.cell("disk", "java-console", lambda: java_tools.CELLS["console-none"](tools, libraries.run_name("disk", "console")))
     except Skipped as reason:
         report.skip("disk java-console", str(reason))
+
+
+def run_smoke(report, name, broker, here, state):
+    """What shows that a store works: produced, read back, after a restart too, by kcat and by one client more."""
+    reader = Kcat(broker.kafka)
+    if reader.installed:
+        for capability in ("produce-none", "produce-zstd", "consume-timestamp", "offsets-resumed"):
+            report.cell(name, f"kcat-{capability}",
+                        lambda: kcat_cells.CELLS[capability](reader, libraries.run_name(name, capability)))
+        report.cell(name, "kcat-restart", lambda: restart(reader, broker))
+    else:
+        report.skip(f"{name} kcat", "it is not there")
+    try:
+        command = libraries.programs(here, state)["confluent"]()
+        for capability in ("create-topic", "produce-lz4", "idempotent", "consume-end", "group-of-three", "admin-delete"):
+            report.cell(name, f"confluent-{capability}", lambda: libraries.check(command, reader, name, capability))
+    except Skipped as reason:
+        report.skip(f"{name} confluent", str(reason))
 
 
 def object_content(kcat, broker, codec):

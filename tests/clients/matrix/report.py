@@ -70,10 +70,13 @@ class Report:
         shown = [client for client in clients if any(client in row for row in self.table.values())]
         if not shown:
             return
-        print("\n" + " " * 20 + " ".join(f"{client:>12}" for client in shown))
+
+        def width(client):
+            return max(9, len(client))
+        print("\n" + " " * 20 + " ".join(f"{client:>{width(client)}}" for client in shown))
         for capability in capabilities:
             row = self.table.get(capability, {})
-            print(f"{capability:<20}" + " ".join(f"{row.get(client, ''):>12}" for client in shown))
+            print(f"{capability:<20}" + " ".join(f"{row.get(client, ''):>{width(client)}}" for client in shown))
 
     def finish(self):
         if self.cannot:

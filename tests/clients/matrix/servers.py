@@ -1,4 +1,4 @@
-"""MinIO and the broker, started and ended by the driver."""
+"""MinIO, SeaweedFS and the broker, started and ended by the driver."""
 import os
 import re
 import signal
@@ -35,6 +35,22 @@ class Minio:
 
     def end(self):
         process.run([self.script, "--stop", "--pid-file", self.pid_file], 30)
+
+
+class SeaweedFs:
+    """A SeaweedFS of this run's own, as `Minio`."""
+
+    def __init__(self, root, state):
+        self.script, self.directory = root / "tests" / "s3" / "weed.py", state / "seaweedfs"
+        status, printed, errors = process.run(
+            ["python3", self.script, "start", "--directory", self.directory, "--bucket", "penstock-clients"], 700, accept=(0, 3))
+        if status:
+            raise Skipped(errors.strip().splitlines()[-1])
+        self.environment = dict(re.findall(r"^export (AWS_\w+)='(.*)'$", printed, re.MULTILINE))
+        self.url = "s3://penstock-clients/smoke"
+
+    def end(self):
+        process.run(["python3", self.script, "stop", "--directory", self.directory], 30)
 
 
 class Broker:
