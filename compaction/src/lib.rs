@@ -1,7 +1,8 @@
-//! Background jobs over stored data. Today: the [`seal`](sealer), which folds a partition's log rows into its packed
-//! index.
+//! Background jobs over stored data: the [`seal`](sealer), which folds a partition's log rows into its packed index,
+//! and the [expiry of producers](producer_expiry).
 //!
 //! A job is a plan (a pure function of metadata), a transfer, and a swap: one metadata transaction that fails if its
 //! ground changed. Jobs are safe to run twice, by any agent.
 
+pub mod producer_expiry;
 pub mod sealer;

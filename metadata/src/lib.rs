@@ -15,6 +15,7 @@ pub mod groups;
 pub mod keys;
 pub mod kv;
 pub mod lookup;
+pub mod producer_expiry;
 pub mod producer_ids;
 pub mod sealing;
 pub mod topics;
