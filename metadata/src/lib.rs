@@ -5,6 +5,7 @@
 //! folder), any cache that must be right (agents hold views that they validate).
 
 pub mod append;
+pub mod checkpoints;
 pub mod cluster;
 pub mod codec;
 pub mod commit;

@@ -8,9 +8,10 @@ use penstock_types::TopicPartition;
 
 use crate::codec::Corrupt;
 use crate::fold::{AbortedTransaction, FoldState, LogEntry};
+use crate::keys::feed::Slot;
 use crate::keys::index::{self, PackedIndex, VALUE_BYTES};
 use crate::keys::log::{self, LogKey, LogRow};
-use crate::keys::{Keyspace, aborted, seal, topic};
+use crate::keys::{Keyspace, aborted, checkpoint, seal, topic};
 use crate::kv::{Isolation, Page, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, limits};
 
 /// Rows of one seal: their keys, values and clears stay far below the store's limit of a transaction.
@@ -90,6 +91,9 @@ pub async fn seal_partition(
     end.push(0);
     transaction.clear_range(rows.start..end, WriteConflict::No);
     transaction.set(&keys[1], &seal::encode(&state), WriteConflict::Yes);
+    // The slot's checkpoint in the bucket is no longer all.
+    let seals = checkpoint::seals_key(keyspace, Slot::of(partition));
+    transaction.atomic_add(&seals, 1, WriteConflict::No);
     transaction.commit().await?;
     Ok(Sealed { rows: sealed_rows, values: packed.len(), more: page.more })
 }

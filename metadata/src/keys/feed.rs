@@ -36,6 +36,10 @@ impl Slot {
             });
         Self(((hash ^ (hash >> 32)) % u64::from(SLOTS)) as u16)
     }
+    /// The slot of that number, if there is one.
+    pub const fn numbered(number: u16) -> Option<Self> {
+        if number < SLOTS { Some(Self(number)) } else { None }
+    }
     /// The slot's number.
     pub const fn get(self) -> u16 {
         self.0

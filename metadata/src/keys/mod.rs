@@ -19,6 +19,7 @@
 //! | 0x14 | producer state | `producer.rs` |
 //! | 0x15 | feed, by slot | `feed.rs` |
 //! | 0x16 | aborted transactions of the sealed log | `aborted.rs` |
+//! | 0x17 | checkpoints of the sealed log, by slot | `checkpoint.rs` |
 //! | 0x20 | data objects | `object.rs` |
 //! | 0x30 | id allocation | `allocation.rs` |
 //! | 0x40 | groups | `group.rs` |
@@ -29,6 +30,7 @@
 pub mod aborted;
 pub mod allocation;
 pub mod broker_config;
+pub mod checkpoint;
 pub mod cluster;
 pub mod feed;
 pub mod group;
@@ -66,6 +68,7 @@ pub enum Family {
     Producer = 0x14,
     Feed = 0x15,
     Aborted = 0x16,
+    Checkpoint = 0x17,
     Object = 0x20,
     Allocation = 0x30,
     Group = 0x40,
