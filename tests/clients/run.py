@@ -17,6 +17,7 @@ runs the cells against a broker that is there, for instance Apache Kafka: what t
 runs further clients and versions instead, which take long to install.
 """
 import argparse
+import concurrent.futures
 import os
 import pathlib
 import shutil
@@ -51,17 +52,24 @@ def run_kcat(report, reader):
         report.cell("kcat", capability, lambda: check(reader, libraries.run_name("kcat", capability)))
 
 
+def run_library(report, reader, client, program):
+    if not report.wants(client):
+        return
+    try:
+        command = program()
+    except Skipped as reason:
+        report.skip(client, str(reason))
+        return
+    for capability in libraries.CAPABILITIES:
+        report.cell(client, capability, lambda: libraries.check(command, reader, client, capability))
+
+
 def run_libraries(report, reader, programs):
-    for client, program in programs.items():
-        if not report.wants(client):
-            continue
-        try:
-            command = program()
-        except Skipped as reason:
-            report.skip(client, str(reason))
-            continue
-        for capability in libraries.CAPABILITIES:
-            report.cell(client, capability, lambda: libraries.check(command, reader, client, capability))
+    """Two clients at a time: a cell mostly waits, for instance for a group."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(run_library, report, reader, client, program) for client, program in programs.items()]
+    for client in running:
+        client.result()
 
 
 def run_java_tools(report, reader, state):

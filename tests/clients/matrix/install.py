@@ -2,6 +2,7 @@
 import hashlib
 import os
 import shutil
+import threading
 
 from . import process
 from .report import Failed, Skipped
@@ -9,8 +10,17 @@ from .report import Failed, Skipped
 MINUTES = 60
 
 
+# Clients that share an installation are run at the same time.
+LOCK = threading.Lock()
+
+
 def once(directory, sources, install):
     """Runs `install` unless it succeeded here before with the same sources."""
+    with LOCK:
+        return _once(directory, sources, install)
+
+
+def _once(directory, sources, install):
     wanted = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()
     mark = directory / "installed"
     if mark.exists() and mark.read_text() == wanted:

@@ -1,4 +1,5 @@
 """The lines and counts that a run prints, and the cells that they are about."""
+import threading
 import time
 import traceback
 
@@ -23,6 +24,7 @@ class Report:
         self.passed = self.failed = self.skipped = 0
         self.cannot = []
         self.table = {}
+        self.lock = threading.RLock()
 
     def cell(self, client, capability, check):
         """Runs `check` and prints what came of it. True if it passed."""
@@ -31,29 +33,37 @@ class Report:
         started = time.monotonic()
         try:
             check()
-        except Cannot as reason:
-            self.cannot.append((client, capability, str(reason)))
+            failure = None
+        except Exception as raised:
+            failure = raised
+        with self.lock:
+            return self._ended(client, capability, failure, time.monotonic() - started)
+
+    def _ended(self, client, capability, failure, seconds):
+        if isinstance(failure, Cannot):
+            self.cannot.append((client, capability, str(failure)))
             self._note(client, capability, "-")
-            print(f"cannot  {client} {capability}: {reason}", flush=True)
-        except Skipped as reason:
+            print(f"cannot  {client} {capability}: {failure}", flush=True)
+        elif isinstance(failure, Skipped):
             self._note(client, capability, "?")
-            self.skip(f"{client} {capability}", str(reason))
-        except Exception as failure:
+            self.skip(f"{client} {capability}", str(failure))
+        elif failure is not None:
             self.failed += 1
             self._note(client, capability, "FAILED")
             print(f"FAILED  {client} {capability}: {type(failure).__name__}: {failure}", flush=True)
             if not isinstance(failure, Failed):
-                traceback.print_exc()
+                traceback.print_exception(failure)
         else:
             self.passed += 1
             self._note(client, capability, "ok")
-            print(f"ok      {client} {capability} ({time.monotonic() - started:.1f} s)", flush=True)
+            print(f"ok      {client} {capability} ({seconds:.1f} s)", flush=True)
             return True
         return False
 
     def skip(self, what, reason):
-        self.skipped += 1
-        print(f"skipped {what}: {reason}", flush=True)
+        with self.lock:
+            self.skipped += 1
+            print(f"skipped {what}: {reason}", flush=True)
 
     def wants(self, client):
         """Whether any cell of this client is wanted."""

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
                 println!("cannot: {what}");
                 return ExitCode::from(3);
             }
-            eprintln!("{error:?}");
+            eprintln!("{error:#}");
             ExitCode::FAILURE
         }
     }
