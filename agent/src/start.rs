@@ -112,7 +112,7 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     }
     readiness.starting("reading topics");
     let deadline = config.node.shutdown_deadline;
-    let (limits, server_stats) = (limits(&config), Arc::new(ServerStats::default()));
+    let (limits, server_stats) = (limits(&config).await?, Arc::new(ServerStats::default()));
     let opened = Opened { store: metadata.store(), bucket, keyspace, cluster };
     let Services { broker, feed, sealer } = services::start(config, parts, opened, addresses.kafka).await?;
     let metrics = Arc::new(gather_metrics(&broker, &server_stats, &readiness));
@@ -204,9 +204,16 @@ impl RunningAgent {
     }
 }
 
-fn limits(config: &AgentConfig) -> Limits {
-    let drain = config.node.shutdown_deadline.saturating_sub(CLOSING_RESERVE);
-    Limits { drain, ..Limits::from(&config.server) }
+async fn limits(config: &AgentConfig) -> Result<Limits, StartError> {
+    let mut limits = Limits::from(&config.server);
+    limits.drain = limits.drain.min(config.node.shutdown_deadline.saturating_sub(CLOSING_RESERVE));
+    for (host, limit) in config.server.max_connections_per_ip_overrides.iter() {
+        let failed = |source| StartError::UnknownHost { host: host.to_owned(), source };
+        for address in tokio::net::lookup_host((host, 0)).await.map_err(failed)? {
+            limits.per_address.overrides.insert(address.ip().to_canonical(), limit as usize);
+        }
+    }
+    Ok(limits)
 }
 
 fn gather_metrics(broker: &Arc<Broker>, server: &Arc<ServerStats>, readiness: &Arc<Readiness>) -> Metrics {

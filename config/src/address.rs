@@ -67,6 +67,50 @@ impl OptionValue for HostPort {
     }
 }
 
+/// Limits by host: `HOST:NUMBER`, separated by commas, as Kafka's `max.connections.per.ip.overrides`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostLimits(Vec<(String, u32)>);
+
+impl HostLimits {
+    /// Hosts (names or addresses, without brackets) and their limits.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.0.iter().map(|(host, limit)| (host.as_str(), *limit))
+    }
+}
+
+impl OptionValue for HostLimits {
+    const TYPE: &'static str = "host:number list";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut limits: Vec<(String, u32)> = Vec::new();
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let (host, limit) =
+                entry.rsplit_once(':').ok_or("has an entry without a number: write HOST:NUMBER")?;
+            let limit = limit.trim().parse::<u32>().ok().filter(|limit| i32::try_from(*limit).is_ok());
+            let limit = limit.ok_or("has an entry without a number from 0 to 2147483647 behind its colon")?;
+            let host = host.trim();
+            let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+            if host.is_empty() || !host.chars().all(allowed) {
+                return Err("has an entry without a host name or address: write HOST:NUMBER".into());
+            }
+            if limits.iter().any(|(other, _)| other == host) {
+                return Err(format!("names {host} twice"));
+            }
+            limits.push((host.to_owned(), limit));
+        }
+        Ok(Self(limits))
+    }
+
+    fn show(&self) -> String {
+        let entry = |(host, limit): &(String, u32)| match host.contains(':') {
+            true => format!("[{host}]:{limit}"),
+            false => format!("{host}:{limit}"),
+        };
+        self.0.iter().map(entry).collect::<Vec<_>>().join(",")
+    }
+}
+
 /// Which object store holds the data objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObjectStoreUrl {
@@ -160,6 +204,19 @@ mod tests {
         }
         assert!(HostPort::new("0.0.0.0", 1).is_wildcard() && HostPort::new("::", 1).is_wildcard());
         assert!(!HostPort::new("127.0.0.1", 1).is_wildcard() && !HostPort::new("localhost", 1).is_wildcard());
+    }
+
+    #[test]
+    fn limits_by_host() {
+        let limits = HostLimits::parse(" 10.0.0.7:200, proxy:0,[::1]:5 ,fe80::1:6,").expect("Kafka's form");
+        let expected = [("10.0.0.7", 200), ("proxy", 0), ("::1", 5), ("fe80::1", 6)];
+        assert_eq!(limits.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(limits.show(), "10.0.0.7:200,proxy:0,[::1]:5,[fe80::1]:6");
+        assert_eq!(HostLimits::parse(&limits.show()), Ok(limits));
+        assert_eq!(HostLimits::parse(""), Ok(HostLimits::default()));
+        for text in ["a", ":5", "a:", "a:-1", "a:2147483648", "a b:1", "a:1,a:2", "a:x"] {
+            assert!(HostLimits::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::address::{HostPort, ObjectStoreUrl};
+use crate::address::{HostLimits, HostPort, ObjectStoreUrl};
 use crate::options::options;
 use crate::value::{ByteSize, choice};
 
@@ -78,6 +78,12 @@ options! {
         "advertise" => advertise: Option<HostPort> = "";
         /// Connections at a time; further ones are closed at once. Each holds a file descriptor and its buffers.
         "max.connections" => max_connections: u32 = "10000", in "1" to "1000000", unit "connections";
+        /// Connections from one address at a time; further ones are closed at once. A small number keeps one host from
+        /// taking all of `max.connections`; clients behind one NAT or proxy share an address.
+        "max.connections.per.ip" => max_connections_per_ip: u32 = "2147483647", in "0" to "2147483647", unit "connections";
+        /// Other limits than `max.connections.per.ip` for some hosts, by address or name: `10.0.0.7:200,proxy:1000`. Names
+        /// are looked up at the start; one that can't be found keeps the agent from starting.
+        "max.connections.per.ip.overrides" => max_connections_per_ip_overrides: HostLimits = "";
         /// A connection without a request for so long is closed.
         "connections.max.idle.ms" => connections_max_idle: Duration = "10min", in "1s" to "7d";
         /// The largest request. A larger one closes its connection. Bounds what one request can hold in memory.
@@ -85,6 +91,32 @@ options! {
         /// Requests of one connection that are worked on at the same time; past it the socket is not read. Answers
         /// keep the requests' order. Small values slow pipelining producers.
         "connection.requests.max" => connection_requests_max: u32 = "64", in "1" to "4096", unit "requests";
+        /// Bytes of all requests that were received, or begun, and not yet taken over by their handlers. Past it sockets
+        /// are not read, but for one request at a time, so that there is always progress. Large requests need room
+        /// here: half of it goes to whoever announces one, the other half is given out as bytes arrive.
+        "queued.max.request.bytes" => queued_max_request: ByteSize = "256MiB", in "1MiB" to "4095MiB";
+        /// Unused buffers of large requests that are kept for the next ones. Fresh memory costs more CPU than the
+        /// request itself; what is kept is not there for anything else.
+        "request.buffers.retained.bytes" => request_buffers_retained: ByteSize = "64MiB", in "0" to "16GiB";
+        /// What requests may take of memory in their decoded form until they are answered, all together, beside their
+        /// bytes. Past it further requests wait.
+        "queued.max.decoded.bytes" => queued_max_decoded: ByteSize = "128MiB", in "1MiB" to "4095MiB";
+        /// What one request may take in its decoded form, beside twice its length. One that takes more closes its
+        /// connection. Too little refuses long lists of topics or partitions.
+        "request.decoded.max.bytes" => request_decoded_max: ByteSize = "16MiB", in "64KiB" to "1GiB";
+        /// How long a request may take to arrive, from its first byte, beside what its length needs at
+        /// `request.receive.min.bytes.per.second`. Past it the connection is closed. Long times let slow clients hold
+        /// memory, short ones cut off clients on bad lines.
+        "request.receive.timeout.ms" => request_receive_timeout: Duration = "30s", in "100ms" to "1h";
+        /// The slowest rate at which a large request may arrive.
+        "request.receive.min.bytes.per.second" => request_receive_min_rate: u32 = "262144", in "1" to "1073741824", unit "bytes per second";
+        /// While requests wait for `queued.max.request.bytes`: a request that holds some of it, and comes slower than
+        /// `request.receive.min.bytes.per.second` for so long, loses its connection, so that stalled clients keep nobody
+        /// waiting.
+        "request.receive.contended.ms" => request_receive_contended: Duration = "2s", in "10ms" to "1h";
+        /// How long requests of a connection that is about to be closed may take to be answered. When the agent stops,
+        /// no longer than `shutdown.deadline.ms` less two seconds.
+        "connection.drain.ms" => connection_drain: Duration = "30s", in "0ms" to "1h";
     }
 }
 

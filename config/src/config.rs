@@ -50,6 +50,11 @@ pub enum Conflict {
         /// The object store.
         object_store: String,
     },
+    /// Nobody could connect.
+    #[error(
+        "max.connections.per.ip=0 is allowed only beside max.connections.per.ip.overrides: nobody could connect"
+    )]
+    NoConnections,
     /// A flush would never fit into the memory for unacknowledged data.
     #[error("produce.memory.bytes={memory} is less than two objects of flush.object.max.bytes={object}")]
     ProduceMemoryTooSmall {
@@ -195,6 +200,12 @@ impl AgentConfig {
         if durable != object_store.is_durable() {
             return Err(Conflict::MixedDurability { metadata, object_store: object_store.to_string() });
         }
+        // As Kafka refuses it.
+        if self.server.max_connections_per_ip == 0
+            && self.server.max_connections_per_ip_overrides.iter().next().is_none()
+        {
+            return Err(Conflict::NoConnections);
+        }
         if self.produce.memory.get() < 2 * self.flush.object_max.get() {
             return Err(Conflict::ProduceMemoryTooSmall {
                 memory: self.produce.memory.to_string(),
@@ -287,6 +298,15 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_nobody_may_connect_to_is_refused() {
+        let mut config = AgentConfig::default();
+        config.server.max_connections_per_ip = 0;
+        assert_eq!(config.validate(), Err(Conflict::NoConnections));
+        config.set("max.connections.per.ip.overrides", "127.0.0.1:3").expect("known").expect("valid");
+        assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
     fn the_broker_layer_is_valid_and_tells_what_is_in_force() {
         let mut config = AgentConfig::default();
         config.kafka.insert("num.partitions".to_owned(), "3".to_owned());
@@ -295,6 +315,8 @@ mod tests {
             ("num.partitions", "3"),
             ("node.id", "1"),
             ("socket.request.max.bytes", "104857600"),
+            ("max.connections.per.ip", "2147483647"),
+            ("queued.max.request.bytes", "268435456"),
             ("connections.max.idle.ms", "600000"),
             ("listeners", "PLAINTEXT://127.0.0.1:9092"),
         ] {

@@ -22,7 +22,7 @@ pub mod reference;
 pub mod topic;
 pub mod value;
 
-pub use address::{HostPort, ObjectStoreUrl};
+pub use address::{HostLimits, HostPort, ObjectStoreUrl};
 pub use agent::{
     CacheOptions, DEV_PROFILE, FetchOptions, FlushOptions, HttpOptions, LogFormat, LogOptions, MetadataKind,
     NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadChecksum, UploadOptions,

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -80,7 +81,8 @@ pub(super) async fn serve<S: Stream, V: Service>(
         in_flight,
         timer: None,
         ending: None,
-        limits: shared.limits,
+        idle: shared.limits.idle,
+        drain: shared.limits.drain,
     };
     let mut stopped = pin!(shared.stop.cancelled());
     let closed = poll_fn(|cx| connection.poll(cx, stopped.as_mut())).await;
@@ -95,7 +97,8 @@ struct Connection<F, W> {
     /// For the client to take its answers, or for the last requests to be answered.
     timer: Option<Pin<Box<Sleep>>>,
     ending: Option<Ending>,
-    limits: Limits,
+    idle: Duration,
+    drain: Duration,
 }
 
 struct Ending {
@@ -137,7 +140,7 @@ impl<F: Future<Output = Closed>, W: AsyncWrite + Unpin> Connection<F, W> {
 
     /// No further request is read; those before are answered, within the bound for it.
     fn end(&mut self, why: Closed) {
-        let until = Instant::now() + self.limits.drain;
+        let until = Instant::now() + self.drain;
         self.ending.get_or_insert(Ending { why, until });
     }
 
@@ -151,7 +154,7 @@ impl<F: Future<Output = Closed>, W: AsyncWrite + Unpin> Connection<F, W> {
     /// is looked at when it fires: as long as all goes well it isn't there.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
         loop {
-            let stalled = self.writer.stalled_since().map(|since| since + self.limits.idle);
+            let stalled = self.writer.stalled_since().map(|since| since + self.idle);
             let ending = self.ending.as_ref().map(|ending| ending.until);
             let Some(deadline) = stalled.into_iter().chain(ending).min() else { return Poll::Pending };
             if deadline <= Instant::now() {
@@ -264,7 +267,7 @@ impl<R: AsyncRead + Unpin, V: Service> Reading<R, V> {
         let peer = self.client.peer;
         let (closed, is_news) = match error {
             ReadError::Length { .. } => (Closed::Refused, true),
-            ReadError::SlowFrame { .. } => (Closed::SlowFrame, true),
+            ReadError::SlowFrame { .. } | ReadError::Stalled { .. } => (Closed::SlowFrame, true),
             ReadError::Idle(_) => (Closed::Idle, false),
             ReadError::Truncated => (Closed::ByClient, false),
             ReadError::Io(_) => (Closed::SocketError, false),

@@ -16,8 +16,10 @@ mod service;
 mod stats;
 mod writer;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +33,7 @@ use listener::{Listener, Stream};
 
 pub use crate::wire::{EncodeError, Frame};
 pub use answer::{Answer, PendingAnswer};
-pub use limits::Limits;
+pub use limits::{AddressLimits, Limits};
 pub(crate) use service::examine;
 pub use service::{BrokerService, Examined, Refusal, Service};
 pub use stats::{ApiSnapshot, Closed, LATENCY_BOUNDS_MICROSECONDS, ServerSnapshot, ServerStats};
@@ -62,44 +64,27 @@ pub async fn run<L: Listener, V: Service>(
 ) -> Stopped {
     let shared = Arc::new(Shared {
         service,
-        limits,
         frames: FrameMemory::new(limits.request_bytes, limits.frame_bytes, limits.retained_bytes),
         decoded: Arc::new(Semaphore::new(limits.decoded_bytes)),
+        limits,
         stats,
         stop,
         log: log_limit::LogLimit::default(),
     });
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::default();
     loop {
         tokio::select! {
             biased;
             () = shared.stop.cancelled() => break,
-            Some(ended) = connections.join_next() => reap(&shared.stats, ended),
+            Some(ended) = connections.tasks.join_next() => connections.reap(&shared.stats, ended),
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => open(&mut connections, &shared, stream, peer),
+                Ok((stream, peer)) => connections.open(&shared, stream, peer),
                 Err(error) => accept_failed(&shared, &error).await,
             },
         }
     }
     drop(listener);
     drain(connections, &shared).await
-}
-
-fn open<S: Stream, V: Service>(
-    connections: &mut JoinSet<Closed>,
-    shared: &Arc<Shared<V>>,
-    stream: S,
-    peer: SocketAddr,
-) {
-    shared.stats.opened();
-    if connections.len() >= shared.limits.connections {
-        shared.stats.closed(Closed::TooMany);
-        shared.log.info(|suppressed| {
-            tracing::info!(%peer, suppressed, "closing a connection: there are as many as allowed");
-        });
-        return;
-    }
-    connections.spawn(connection::serve(stream, peer, Arc::clone(shared)));
 }
 
 async fn accept_failed<V>(shared: &Shared<V>, error: &io::Error) {
@@ -111,31 +96,72 @@ async fn accept_failed<V>(shared: &Shared<V>, error: &io::Error) {
     }
 }
 
-async fn drain<V>(mut connections: JoinSet<Closed>, shared: &Shared<V>) -> Stopped {
+async fn drain<V>(mut connections: Connections, shared: &Shared<V>) -> Stopped {
     let all_ended = async {
-        while let Some(ended) = connections.join_next().await {
-            reap(&shared.stats, ended);
+        while let Some(ended) = connections.tasks.join_next().await {
+            connections.reap(&shared.stats, ended);
         }
     };
     if tokio::time::timeout(shared.limits.drain + DRAIN_SLACK, all_ended).await.is_ok() {
         return Stopped { cut_off: 0 };
     }
-    let cut_off = connections.len();
-    connections.abort_all();
-    while let Some(ended) = connections.join_next().await {
-        reap(&shared.stats, ended);
+    let cut_off = connections.tasks.len();
+    connections.tasks.abort_all();
+    while let Some(ended) = connections.tasks.join_next().await {
+        connections.reap(&shared.stats, ended);
     }
     Stopped { cut_off }
 }
 
-/// Counts the end of a connection; passes its panic on.
-fn reap(stats: &ServerStats, ended: Result<Closed, JoinError>) {
-    match ended {
-        Ok(reason) => stats.closed(reason),
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_cancelled) => stats.closed(Closed::Shutdown),
-        },
+/// The open connections, and how many of them each address has: an entry for no other address.
+#[derive(Debug, Default)]
+struct Connections {
+    tasks: JoinSet<(Closed, IpAddr)>,
+    of_address: HashMap<IpAddr, usize>,
+}
+
+impl Connections {
+    /// Serves a connection, unless there are too many.
+    fn open<S: Stream, V: Service>(&mut self, shared: &Arc<Shared<V>>, stream: S, peer: SocketAddr) {
+        shared.stats.opened();
+        // An IPv4 client of an IPv6 socket is the same client.
+        let address = peer.ip().to_canonical();
+        let of_address = self.of_address.get(&address).copied().unwrap_or(0);
+        let refused = if self.tasks.len() >= shared.limits.connections {
+            Some((Closed::TooMany, "there are as many as allowed"))
+        } else if of_address >= shared.limits.per_address.of(address) {
+            Some((Closed::TooManyOfAddress, "its address has as many as allowed"))
+        } else {
+            None
+        };
+        if let Some((closed, why)) = refused {
+            shared.stats.closed(closed);
+            shared.log.info(|suppressed| tracing::info!(%peer, suppressed, "closing a connection: {why}"));
+            return;
+        }
+        self.of_address.insert(address, of_address + 1);
+        let serving = connection::serve(stream, peer, Arc::clone(shared));
+        self.tasks.spawn(async move { (serving.await, address) });
+    }
+
+    /// Counts the end of a connection; passes its panic on.
+    fn reap(&mut self, stats: &ServerStats, ended: Result<(Closed, IpAddr), JoinError>) {
+        match ended {
+            Ok((reason, address)) => {
+                stats.closed(reason);
+                if let Entry::Occupied(mut of_address) = self.of_address.entry(address) {
+                    *of_address.get_mut() -= 1;
+                    if *of_address.get() == 0 {
+                        of_address.remove();
+                    }
+                }
+            }
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Only while the server stops: nobody asks for the addresses any more.
+                Err(_cancelled) => stats.closed(Closed::Shutdown),
+            },
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub const LATENCY_BOUNDS_MICROSECONDS: &[u64] = &[
 pub enum Closed {
     /// There were as many connections as allowed.
     TooMany,
+    /// Its address had as many as allowed.
+    TooManyOfAddress,
     /// The client went away.
     ByClient,
     /// The socket failed.
@@ -34,8 +36,9 @@ pub enum Closed {
 
 impl Closed {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::TooMany,
+        Self::TooManyOfAddress,
         Self::ByClient,
         Self::SocketError,
         Self::Idle,
@@ -49,6 +52,7 @@ impl Closed {
     pub const fn label(self) -> &'static str {
         match self {
             Self::TooMany => "too_many",
+            Self::TooManyOfAddress => "too_many_of_address",
             Self::ByClient => "client",
             Self::SocketError => "socket_error",
             Self::Idle => "idle",

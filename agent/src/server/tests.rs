@@ -244,7 +244,7 @@ async fn what_is_no_request_closes_the_connection_behind_the_answers_before() {
 
 #[tokio::test]
 async fn slow_and_idle_clients_are_closed() {
-    let frame = FrameDeadline { base: Duration::from_millis(150), slowest_bytes_per_second: 1 << 30 };
+    let frame = FrameDeadline { base: Duration::from_millis(150), slowest_bytes_per_second: 1 << 30, ..FrameDeadline::default() };
     let server = Running::start(Limits { idle: Duration::from_millis(300), frame, ..quick() });
     let mut idle = server.connect().await;
     let mut slow = server.connect().await;
@@ -304,6 +304,30 @@ async fn connections_are_bounded() {
     assert!(client.receive().await.is_some());
 }
 
+#[tokio::test]
+async fn connections_of_an_address_are_bounded() {
+    let local = "127.0.0.1".parse().expect("an address");
+    let per_address = AddressLimits { each: 0, overrides: [(local, 3)].into() };
+    let server = Running::start(Limits { per_address, ..quick() });
+    let mut clients = Vec::new();
+    for number in 0..3 {
+        let mut client = server.connect().await;
+        client.send(&request(number, b"i\x00")).await;
+        assert_eq!(client.receive().await.map(|answer| answer.0), Some(number));
+        clients.push(client);
+    }
+    assert_eq!(server.connect().await.receive().await, None);
+    assert_eq!((server.closed(Closed::TooManyOfAddress), server.closed(Closed::TooMany)), (1, 0));
+    drop(clients.pop());
+    server.until("a place is free", |server| server.stats.snapshot().connections == 2).await;
+    let mut client = server.connect().await;
+    client.send(&request(1, b"i\x00")).await;
+    assert!(client.receive().await.is_some());
+
+    let server = Running::start(Limits { per_address: AddressLimits { each: 0, overrides: [].into() }, ..quick() });
+    assert_eq!(server.connect().await.receive().await, None);
+}
+
 fn resident_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     let pages: usize = status.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
@@ -314,7 +338,7 @@ fn resident_bytes() -> usize {
 /// they are closed.
 #[tokio::test]
 async fn announced_frames_take_no_memory() {
-    let frame = FrameDeadline { base: Duration::from_millis(200), slowest_bytes_per_second: u32::MAX };
+    let frame = FrameDeadline { base: Duration::from_millis(200), slowest_bytes_per_second: u32::MAX, ..FrameDeadline::default() };
     let server = Running::start(Limits { frame, ..quick() });
     let before = resident_bytes();
     let mut clients = Vec::new();

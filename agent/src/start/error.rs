@@ -29,6 +29,14 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// A host of `max.connections.per.ip.overrides` is not known.
+    #[error("max.connections.per.ip.overrides names {host}, which can't be looked up: {source}")]
+    UnknownHost {
+        /// The host.
+        host: String,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The data directory can't be used.
     #[error("the data directory {} can't be used: {reason}", path.display())]
     DataDirectory {

@@ -9,9 +9,8 @@
 //! straight to its place. The staging buffer belongs to a connection only while there is something in it: idle and
 //! slow connections hold none.
 //!
-//! Before memory is taken for a frame, the frame's length is taken from [`FrameMemory`], shared by all connections:
-//! where that is used up, the socket isn't read. The first [`UNCOUNTED`] bytes are free: clients that announce large
-//! frames and then send little of them keep nobody else waiting.
+//! Memory for frames is claimed from [`FrameMemory`], shared by all connections: where that is used up, the socket
+//! isn't read (see there).
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -21,24 +20,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-use super::buffers::{FrameBuffer, FramePool};
+use super::buffers::FrameBuffer;
+use super::frame_memory::{FrameMemory, FramePermit, STAGING, Staging, UNCOUNTED};
 
 /// Of a frame of which more than this is missing, the rest is read straight to its place.
 const READ_DIRECTLY: usize = 16 << 10;
-/// Read at once where more small frames may follow.
-const STAGING: usize = 64 << 10;
-/// So much of a frame is received before its length is taken from the memory that all connections share. No more than
-/// what is left of [`STAGING_SMALL`] behind a frame's length.
-const UNCOUNTED: usize = 2 << 10;
-/// Read at once behind a large frame (the next one will be large too, and what is staged is copied), and where the
-/// staging buffers are all in use.
-const STAGING_SMALL: usize = 4 << 10;
-
 /// Why no further frame can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -61,6 +50,14 @@ pub enum ReadError {
         /// The time that it had.
         allowed: Duration,
     },
+    /// A frame came slowly while others waited for memory that it held.
+    #[error("a frame of {length} bytes came too slowly for {contended:?} while others waited for memory")]
+    Stalled {
+        /// The frame's length.
+        length: usize,
+        /// The time that it was watched for.
+        contended: Duration,
+    },
     /// Nothing came for too long.
     #[error("nothing came for {0:?}")]
     Idle(Duration),
@@ -77,58 +74,6 @@ pub struct Patience {
     /// For a frame that was begun.
     pub frame: FrameDeadline,
 }
-
-/// What all connections share to read frames with.
-#[derive(Debug)]
-pub struct FrameMemory {
-    frames: Arc<Semaphore>,
-    frames_max: usize,
-    request_max: usize,
-    pool: Arc<FramePool>,
-    staging: StagingPool,
-}
-
-impl FrameMemory {
-    /// Memory for frames of at most `request_max` bytes each, and `frames_max` bytes (no less than that) together;
-    /// `retained_max` bytes of unused buffers are kept.
-    pub fn new(request_max: usize, frames_max: usize, retained_max: usize) -> Arc<Self> {
-        let frames_max = frames_max.max(request_max).min(u32::MAX as usize);
-        Arc::new(Self {
-            frames: Arc::new(Semaphore::new(frames_max)),
-            frames_max,
-            request_max: request_max.min(frames_max),
-            pool: FramePool::new(retained_max),
-            staging: StagingPool::default(),
-        })
-    }
-
-    /// Bytes of frames that are being read, or read and not yet let go.
-    pub fn in_use(&self) -> usize {
-        self.frames_max - self.frames.available_permits()
-    }
-
-    fn check_length(&self, raw: [u8; 4]) -> Result<usize, ReadError> {
-        let length = i32::from_be_bytes(raw);
-        match usize::try_from(length) {
-            Ok(within) if within > 0 && within <= self.request_max => Ok(within),
-            _ => Err(ReadError::Length { length, max: self.request_max }),
-        }
-    }
-
-    async fn acquire(&self, length: usize) -> FramePermit {
-        let permits = u32::try_from(length).expect("a frame's length is an i32");
-        let permit = match Arc::clone(&self.frames).try_acquire_many_owned(permits) {
-            Ok(permit) => Ok(permit),
-            Err(_) => Arc::clone(&self.frames).acquire_many_owned(permits).await,
-        };
-        FramePermit(permit.expect("the semaphore is never closed"))
-    }
-}
-
-/// The right to hold a frame's bytes in memory; given back when it is dropped.
-#[derive(Debug)]
-#[must_use]
-pub struct FramePermit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// A frame without its length field.
 #[derive(Debug)]
@@ -153,6 +98,8 @@ pub struct FrameReader<R> {
     patience: Patience,
     /// When the wait for the rest of the current frame, or for the next one to begin, was first noticed.
     waiting_since: Option<Instant>,
+    /// Since when the current frame has been watched while it holds memory, and how much of it had come by then.
+    watched: Option<(Instant, usize)>,
     /// One timer, set no earlier than needed and looked at when it fires: a connection in use doesn't touch it.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -161,8 +108,8 @@ pub struct FrameReader<R> {
 struct Partial {
     buffer: FrameBuffer,
     length: usize,
-    /// `None` while no more than [`UNCOUNTED`] bytes have come; the buffer has room for no more until then.
-    permit: Option<FramePermit>,
+    /// What it may take of the shared memory; nothing while no more than [`UNCOUNTED`] bytes have come.
+    permit: FramePermit,
 }
 
 impl Partial {
@@ -172,11 +119,7 @@ impl Partial {
 
     /// What may be received with the memory that the frame has.
     fn room(&self) -> usize {
-        if self.permit.is_some() {
-            self.missing()
-        } else {
-            self.length.min(UNCOUNTED) - self.buffer.bytes.len()
-        }
+        self.permit.bytes().max(UNCOUNTED).min(self.length) - self.buffer.bytes.len()
     }
 
     fn fill(&mut self, staged: Option<&mut Staging>) {
@@ -205,6 +148,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             received: 0,
             patience,
             waiting_since: None,
+            watched: None,
             timer: None,
         }
     }
@@ -241,6 +185,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         std::mem::take(&mut self.received)
     }
 
+    fn check_length(&self, raw: [u8; 4]) -> Result<usize, ReadError> {
+        let (length, max) = (i32::from_be_bytes(raw), self.memory.request_max());
+        match usize::try_from(length) {
+            Ok(within) if within > 0 && within <= max => Ok(within),
+            _ => Err(ReadError::Length { length, max }),
+        }
+    }
+
     fn is_between_frames(&self) -> bool {
         self.frame.is_none() && self.head_filled == 0
     }
@@ -253,28 +205,32 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.head[self.head_filled..self.head_filled + staged.len()].copy_from_slice(staged);
             self.head_filled += staged.len();
             if self.head_filled == 4 {
-                let length = self.memory.check_length(self.head)?;
+                let length = self.check_length(self.head)?;
                 self.waiting_since = None;
+                let mut permit = FramePermit::default();
                 let uncounted = length.min(UNCOUNTED);
-                let (room, permit) = match self.staged.as_ref().map_or(0, Staging::left) >= uncounted {
-                    true => (length, Some(self.memory.acquire(length).await)),
-                    false => (uncounted, None),
-                };
+                if self.staged.as_ref().map_or(0, Staging::left) >= uncounted {
+                    self.memory.claim(&mut permit, uncounted, length).await;
+                }
                 self.head_filled = 0;
-                self.frame = Some(Partial { buffer: self.memory.pool.take(room), length, permit });
+                let buffer = self.memory.pool.take(permit.bytes().max(uncounted));
+                self.frame = Some(Partial { buffer, length, permit });
             }
         }
-        if let Some(frame) = &mut self.frame {
+        while let Some(frame) = &mut self.frame {
             frame.fill(self.staged.as_mut());
-            if frame.permit.is_none() && frame.room() == 0 {
-                let permit = self.memory.acquire(frame.length).await;
-                if frame.missing() > 0 {
-                    let whole = self.memory.pool.take(frame.length);
-                    let first = std::mem::replace(&mut frame.buffer, whole);
-                    frame.buffer.bytes.extend_from_slice(&first.bytes);
-                }
-                frame.permit = Some(permit);
-                frame.fill(self.staged.as_mut());
+            if frame.room() > 0 || frame.permit.bytes() == frame.length {
+                break;
+            }
+            let began_waiting = Instant::now();
+            self.memory.claim(&mut frame.permit, frame.buffer.bytes.len(), frame.length).await;
+            // That wait isn't the client's.
+            self.waiting_since = self.waiting_since.map(|since| since + began_waiting.elapsed());
+            self.watched = None;
+            if frame.missing() > 0 {
+                let larger = self.memory.pool.take(frame.permit.bytes());
+                let first = std::mem::replace(&mut frame.buffer, larger);
+                frame.buffer.bytes.extend_from_slice(&first.bytes);
             }
         }
         if self.staged.as_ref().is_some_and(Staging::is_empty) {
@@ -285,9 +241,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     fn take_complete(&mut self) -> Option<ReceivedFrame> {
         let Partial { buffer, length, permit } = self.frame.take_if(|frame| frame.missing() == 0)?;
+        debug_assert!(permit.bytes() == length, "memory is claimed before a frame is whole");
         self.after_large = length >= STAGING;
         self.waiting_since = None;
-        let permit = permit.expect("memory is taken before a frame is whole");
+        self.watched = None;
         Some(ReceivedFrame { bytes: buffer.freeze(), permit })
     }
 
@@ -295,9 +252,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         debug_assert!(self.staged.is_none(), "what is staged is used before more is read");
         match &mut self.frame {
-            Some(frame) if frame.permit.is_some() && frame.missing() >= READ_DIRECTLY => {
-                let missing = frame.missing();
-                pin!(self.socket.read_buf(&mut (&mut frame.buffer.bytes).limit(missing))).poll(cx)
+            Some(frame) if frame.permit.bytes() > 0 && frame.missing() >= READ_DIRECTLY => {
+                let room = frame.room();
+                pin!(self.socket.read_buf(&mut (&mut frame.buffer.bytes).limit(room))).poll(cx)
             }
             _ => self.poll_stage(cx),
         }
@@ -314,9 +271,18 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.frame.as_ref().map_or((0, 0), |frame| (frame.length, frame.buffer.bytes.len()));
         let between = self.is_between_frames();
         let allowed = if between { self.patience.idle } else { self.patience.frame.for_received(received) };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio_sleep_until(since + allowed)));
-        if timer.deadline() > since + allowed {
-            timer.as_mut().reset(since + allowed);
+        let contended = self.patience.frame.contended;
+        let holds_memory = self.frame.as_ref().is_some_and(|frame| frame.permit.bytes() > 0);
+        if holds_memory {
+            self.watched.get_or_insert_with(|| (Instant::now(), received));
+        }
+        let next_look = |since: Instant, watched: Option<(Instant, usize)>| {
+            watched.map_or(since + allowed, |(from, _)| (from + contended).min(since + allowed))
+        };
+        let look = next_look(since, self.watched);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio_sleep_until(look)));
+        if timer.deadline() > look {
+            timer.as_mut().reset(look);
         }
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
@@ -329,7 +295,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                     false => ReadError::SlowFrame { length, allowed },
                 });
             }
-            timer.as_mut().reset(since + allowed);
+            if let Some((from, had)) = self.watched
+                && now >= from + contended
+            {
+                if self.memory.is_contended() && self.patience.frame.is_slow(received - had, now - from) {
+                    return Poll::Ready(ReadError::Stalled { length, contended });
+                }
+                self.watched = Some((now, received));
+            }
+            timer.as_mut().reset(next_look(since, self.watched));
         }
         Poll::Pending
     }
@@ -360,12 +334,18 @@ pub struct FrameDeadline {
     pub base: Duration,
     /// The slowest rate, in bytes per second.
     pub slowest_bytes_per_second: u32,
+    /// For so long a frame that holds memory may come slower than that while others wait for memory.
+    pub contended: Duration,
 }
 
 impl Default for FrameDeadline {
-    /// 30 s, and 4 s for each MiB.
+    /// 30 s, and 4 s for each MiB; 2 s while others wait.
     fn default() -> Self {
-        Self { base: Duration::from_secs(30), slowest_bytes_per_second: 256 << 10 }
+        Self {
+            base: Duration::from_secs(30),
+            slowest_bytes_per_second: 256 << 10,
+            contended: Duration::from_secs(2),
+        }
     }
 }
 
@@ -374,83 +354,9 @@ impl FrameDeadline {
     pub fn for_received(&self, bytes: usize) -> Duration {
         self.base + Duration::from_secs_f64(bytes as f64 / f64::from(self.slowest_bytes_per_second.max(1)))
     }
-}
 
-/// Bytes on their way from the socket to their frames.
-#[derive(Debug)]
-struct Staging {
-    bytes: Vec<u8>,
-    taken: usize,
-    read_max: usize,
-    lent: bool,
-}
-
-impl Staging {
-    fn take(&mut self, up_to: usize) -> &[u8] {
-        let start = self.taken;
-        self.taken = self.bytes.len().min(start.saturating_add(up_to));
-        &self.bytes[start..self.taken]
-    }
-
-    fn left(&self) -> usize {
-        self.bytes.len() - self.taken
-    }
-
-    fn is_empty(&self) -> bool {
-        self.left() == 0
-    }
-}
-
-/// The staging buffers of all connections: at most [`StagingPool::LENT_MAX`] large ones at a time, so that clients
-/// who make their connections wait can't multiply them. Past that, small ones.
-#[derive(Debug, Default)]
-struct StagingPool(Mutex<StagingShelf>);
-
-#[derive(Debug, Default)]
-struct StagingShelf {
-    unused: Vec<Vec<u8>>,
-    lent: usize,
-}
-
-impl StagingPool {
-    /// 64 MiB together.
-    const LENT_MAX: usize = 1024;
-    /// 4 MiB together.
-    const UNUSED_MAX: usize = 64;
-
-    fn take(&self, small: bool) -> Staging {
-        match self.lend() {
-            Some(bytes) => {
-                let read_max = if small { STAGING_SMALL } else { STAGING };
-                Staging { bytes, taken: 0, read_max, lent: true }
-            }
-            None => Self::small(),
-        }
-    }
-
-    fn small() -> Staging {
-        Staging { bytes: Vec::with_capacity(STAGING_SMALL), taken: 0, read_max: STAGING_SMALL, lent: false }
-    }
-
-    fn lend(&self) -> Option<Vec<u8>> {
-        let mut shelf = self.0.lock();
-        if shelf.lent >= Self::LENT_MAX {
-            return None;
-        }
-        shelf.lent += 1;
-        let reused = shelf.unused.pop();
-        drop(shelf);
-        Some(reused.unwrap_or_else(|| Vec::with_capacity(STAGING)))
-    }
-
-    fn give_back(&self, staging: Option<Staging>) {
-        let Some(Staging { mut bytes, lent: true, .. }) = staging else { return };
-        bytes.clear();
-        let mut shelf = self.0.lock();
-        shelf.lent -= 1;
-        if shelf.unused.len() < Self::UNUSED_MAX {
-            shelf.unused.push(bytes);
-        }
+    fn is_slow(&self, bytes: usize, within: Duration) -> bool {
+        (bytes as f64) < within.as_secs_f64() * f64::from(self.slowest_bytes_per_second)
     }
 }
 

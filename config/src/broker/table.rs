@@ -721,6 +721,30 @@ pub const DEFINITIONS: &[BrokerDefinition] = &[
     },
     BrokerDefinition {
         option: Definition {
+            name: "max.connections.per.ip",
+            kind: ConfigType::Int,
+            default: Some("2147483647"),
+            validator: Validator::AtLeast(0),
+            support: Support::Honoured,
+            documentation: "The most connections from one address at a time; further ones are closed at once.",
+        },
+        mutability: Mutability::ReadOnly,
+        alternatives: &[],
+    },
+    BrokerDefinition {
+        option: Definition {
+            name: "max.connections.per.ip.overrides",
+            kind: ConfigType::String,
+            default: Some(""),
+            validator: Validator::Any,
+            support: Support::Honoured,
+            documentation: "Other limits than max.connections.per.ip for some hosts, as host:number, separated by commas.",
+        },
+        mutability: Mutability::ReadOnly,
+        alternatives: &[],
+    },
+    BrokerDefinition {
+        option: Definition {
             name: "max.incremental.fetch.session.cache.slots",
             kind: ConfigType::Int,
             default: Some("1000"),

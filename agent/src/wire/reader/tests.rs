@@ -3,11 +3,16 @@ use std::task::Poll;
 use futures::FutureExt;
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
+use super::super::frame_memory::{STAGING_SMALL, StagingPool};
 use super::*;
 
 const PATIENCE: Patience = Patience {
     idle: Duration::from_secs(600),
-    frame: FrameDeadline { base: Duration::from_secs(30), slowest_bytes_per_second: 1 << 20 },
+    frame: FrameDeadline {
+        base: Duration::from_secs(30),
+        slowest_bytes_per_second: 1 << 20,
+        contended: Duration::from_secs(2),
+    },
 };
 
 fn memory() -> Arc<FrameMemory> {
@@ -82,30 +87,79 @@ async fn an_end_within_a_frame_is_told_from_one_between() {
     }
 }
 
-/// Past the bound a connection isn't read: it takes no memory of its own.
+/// Past the bound a connection isn't read: it takes no memory of its own. One frame may go on all the same.
 #[tokio::test]
-async fn frames_wait_for_memory_in_order_of_arrival() {
+async fn frames_wait_for_memory() {
+    let memory = memory();
+    let (mut client, mut first) = reader(&memory, 8 << 20);
+    client.write_all(&framed(&content(1 << 20, 0)).repeat(5)).await.expect("written");
+    let (one, two, three) = (first.next(quiet).await, first.next(quiet).await, first.next(quiet).await);
+    assert_eq!(memory.in_use(), 2 << 20);
+    let mut fourth = Box::pin(first.next(quiet));
+    assert!(futures::poll!(fourth.as_mut()).is_pending());
+    assert!(memory.is_contended());
+    drop(one.expect("readable"));
+    let four = fourth.await;
+    assert!(matches!(four, Ok(Some(_))));
+    let mut fifth = Box::pin(first.next(quiet));
+    assert!(futures::poll!(fifth.as_mut()).is_pending());
+    drop(three.expect("readable"));
+    assert!(matches!(fifth.await, Ok(Some(_))));
+    assert!(!memory.is_contended());
+    drop((two, four));
+    assert_eq!(memory.in_use(), 0);
+}
+
+/// Who announces much claims little more than what has come, once half of the memory is used.
+#[tokio::test]
+async fn memory_is_claimed_as_bytes_arrive() {
     let memory = memory();
     let mut waiting = Vec::new();
     for _ in 0..20 {
-        let (mut client, mut reader) = reader(&memory, 4 << 10);
-        client.write_all(&framed(&content(1 << 20, 0))[..4 + UNCOUNTED]).await.expect("written");
+        let (mut client, mut reader) = reader(&memory, 64 << 10);
+        client.write_all(&framed(&content(1 << 20, 0))[..20_000]).await.expect("written");
         assert!(reader.next(quiet).now_or_never().is_none());
         waiting.push((client, reader));
     }
-    assert_eq!(memory.in_use(), 2 << 20);
-    assert!(memory.pool.retained() == 0);
+    // The first has its whole length, the others twice what has come at most.
+    assert!(memory.in_use() <= (1 << 20) + 19 * 40_000, "{}", memory.in_use());
+    assert!(!memory.is_contended());
+    let (mut client, mut honest) = reader(&memory, 4 << 20);
+    let frame = content(1 << 20, 5);
+    client.write_all(&framed(&frame)).await.expect("written");
+    assert!(honest.next(quiet).await.expect("readable").expect("a frame").bytes == frame);
     waiting.clear();
     assert_eq!(memory.in_use(), 0);
+}
 
-    let (mut client, mut first) = reader(&memory, 4 << 20);
-    client.write_all(&framed(&content(1 << 20, 0)).repeat(3)).await.expect("written");
-    let (one, two) = (first.next(quiet).await, first.next(quiet).await);
-    let mut third = Box::pin(first.next(quiet));
-    assert!(futures::poll!(third.as_mut()).is_pending());
-    drop(one.expect("readable"));
-    assert!(matches!(third.await, Ok(Some(_))));
-    drop(two);
+/// Frames that hold all memory and stall are cut off as soon as somebody waits; those that come at the rate aren't.
+#[tokio::test(start_paused = true)]
+async fn stalled_frames_give_way_where_memory_is_short() {
+    let (memory, start) = (memory(), Instant::now());
+    let mut stalled = Vec::new();
+    for _ in 0..5 {
+        let (mut client, mut reader) = reader(&memory, 1 << 20);
+        client.write_all(&framed(&content(1 << 20, 0))[..900 << 10]).await.expect("written");
+        stalled.push((client, tokio::spawn(async move { reader.next(quiet).await.map(drop) })));
+    }
+    let (mut client, mut steady) = reader(&memory, 64 << 10);
+    let writing = tokio::spawn(async move {
+        for part in framed(&content(1 << 20, 0)).chunks(256 << 10) {
+            client.write_all(part).await.expect("the server reads on");
+            penstock_types::pause(Duration::from_millis(240)).await;
+        }
+        client
+    });
+    assert!(matches!(steady.next(quiet).await, Ok(Some(_))));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    let mut given_up = 0;
+    for (_client, reader) in stalled {
+        let error = reader.await.expect("no panic").expect_err("too slow");
+        given_up += usize::from(matches!(error, ReadError::Stalled { length: 0x10_0000, .. }));
+    }
+    assert!(given_up >= 1, "somebody gave way");
+    drop(writing.await.expect("no panic"));
+    assert!(!memory.is_contended());
 }
 
 /// Who announces much and sends little holds nothing that others wait for, and has no more time than for what it sends.
