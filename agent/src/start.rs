@@ -27,10 +27,12 @@ use crate::metrics::{self, Metrics};
 use crate::server::{self, BrokerService, Limits, ServerStats, Stopped};
 
 mod error;
+mod jobs;
 mod services;
 mod stores;
 
 pub use error::{AgentFailure, ShutdownError, StartError};
+use jobs::Jobs;
 use services::{Opened, Services};
 use stores::Metadata;
 pub(crate) use stores::{bucket_options, prepare_directory};
@@ -86,8 +88,7 @@ pub struct RunningAgent {
     metadata: Metadata,
     server: JoinHandle<Stopped>,
     http: JoinHandle<std::io::Result<()>>,
-    jobs: JoinHandle<()>,
-    stop_jobs: CancellationToken,
+    jobs: Jobs,
     stop_server: CancellationToken,
     stop_http: CancellationToken,
     deadline: Duration,
@@ -123,8 +124,8 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     let stop_server = CancellationToken::new();
     let service = Arc::new(BrokerService::new(Arc::clone(&broker), limits.decoded));
     let server = tokio::spawn(server::run(kafka, service, limits, server_stats, stop_server.clone()));
-    let stop_jobs = CancellationToken::new();
-    let jobs = tokio::spawn(sealer.run(stop_jobs.clone()));
+    let mut jobs = Jobs::default();
+    jobs.spawn("seal", |stop| sealer.run(stop));
     readiness.ready(metadata.store());
     tracing::info!(kafka = %addresses.kafka, http = %addresses.http, cluster = %broker.identity.cluster_id, "serving");
 
@@ -138,7 +139,6 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
         server,
         http,
         jobs,
-        stop_jobs,
         stop_server,
         stop_http,
         deadline,
@@ -164,6 +164,7 @@ impl RunningAgent {
                     Err(error) => error.to_string(),
                 },
             },
+            failure = self.jobs.failed() => failure,
         }
     }
 
@@ -190,10 +191,7 @@ impl RunningAgent {
         // Calls that wait for other members of a group would outlast any deadline.
         let (stopped, (), ()) =
             tokio::join!(server, self.broker.groups.shutdown(), self.broker.produce.shutdown());
-        self.stop_jobs.cancel();
-        if let Err(error) = self.jobs.await {
-            tracing::error!(%error, "a background job ended badly");
-        }
+        self.jobs.stop().await;
         self.feed.shutdown().await;
         drop(self.broker);
         self.metadata.close().await;

@@ -98,6 +98,14 @@ pub enum AgentFailure {
         /// Why.
         reason: String,
     },
+    /// A background job.
+    #[error("the job {name} ended: {reason}")]
+    Job {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Why an agent did not stop well.
