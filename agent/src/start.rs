@@ -26,11 +26,13 @@ use crate::http::{self, HttpState, Readiness};
 use crate::metrics::{self, Metrics};
 use crate::server::{self, BrokerService, Limits, ServerStats, Stopped};
 
+mod credentials;
 mod error;
 mod jobs;
 mod services;
 mod stores;
 
+pub(crate) use credentials::without_credentials;
 pub use error::{AgentFailure, ShutdownError, StartError};
 use jobs::Jobs;
 use services::{Opened, Services};

@@ -207,3 +207,31 @@ fn the_doctor_finds_a_healthy_and_a_broken_place() {
     assert_eq!(broken.status.code(), Some(1));
     assert!(text(&broken.stdout).contains("FAILED"), "{}", text(&broken.stdout));
 }
+
+/// Without keys the object store's client asks the metadata service; here that is a socket on which nobody answers.
+#[test]
+fn the_doctor_says_that_keys_are_missing_and_does_not_hang() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", silent.local_addr().expect("bound"));
+    let path = directory.path().to_str().expect("a temporary path is text");
+    let mut doctor =
+        penstock(&["doctor", "--data-dir", path, "--object-store", "s3://bucket/prefix", "--output", "json"]);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
+        doctor.env_remove(name);
+    }
+    let settings = [("AWS_METADATA_ENDPOINT", &*url), ("AWS_ENDPOINT_URL", &*url), ("AWS_ALLOW_HTTP", "true")];
+    let begun = tokio::time::Instant::now();
+    let output = doctor.envs(settings).stdin(Stdio::null()).output().expect("the command runs");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(output.status.code(), Some(1));
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let state = |name: &str| {
+        let check = checks.as_array().expect("a list").iter().find(|check| check["name"] == name);
+        check.map(|check| (check["state"].clone(), check["detail"].to_string())).expect(name)
+    };
+    let (warning, detail) = state("bucket: credentials");
+    assert_eq!(warning, "warning");
+    assert!(detail.contains("AWS_ACCESS_KEY_ID") && detail.contains("metadata service"), "{detail}");
+    assert_eq!(state("bucket: put").0, "failed");
+}

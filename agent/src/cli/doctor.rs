@@ -34,6 +34,8 @@ pub(super) struct DoctorArguments {
 pub(super) enum State {
     Ok,
     Failed,
+    /// It may work, but not as one would expect.
+    Warning,
     /// Could not be tried, for a reason that is no fault.
     Skipped,
 }
@@ -59,6 +61,10 @@ impl Check {
         Self { name, state: State::Skipped, detail: why.into() }
     }
 
+    pub(super) fn warning(name: &'static str, what: impl Into<String>) -> Self {
+        Self { name, state: State::Warning, detail: what.into() }
+    }
+
     fn with(mut self, detail: impl Into<String>) -> Self {
         if self.state == State::Ok {
             self.detail = detail.into();
@@ -69,6 +75,9 @@ impl Check {
 
 /// How long one step may take.
 pub(super) const STEP: Duration = Duration::from_secs(15);
+/// How long the first request to the bucket may take where nobody gave credentials: a metadata service that is there
+/// answers in far less.
+pub(super) const STEP_WITHOUT_CREDENTIALS: Duration = Duration::from_secs(5);
 
 pub(super) fn run(arguments: &DoctorArguments) -> Outcome {
     let loaded = arguments.config.load(None)?;
@@ -85,6 +94,7 @@ pub(super) fn run(arguments: &DoctorArguments) -> Outcome {
             let state = match check.state {
                 State::Ok => "ok",
                 State::Failed => "FAILED",
+                State::Warning => "WARNING",
                 State::Skipped => "skipped",
             };
             table.row([check.name.to_owned(), state.to_owned(), check.detail.clone()]);

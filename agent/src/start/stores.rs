@@ -14,7 +14,7 @@ use penstock_metadata::kv::embedded::{EmbeddedOptions, EmbeddedStore};
 use penstock_metadata::kv::memory::MemoryStore;
 use penstock_storage::bucket::{Bucket, BucketOptions, HedgeOptions, UploadChecksum};
 
-use super::{Parts, StartError};
+use super::{Parts, StartError, without_credentials};
 use crate::http::Readiness;
 
 /// An open metadata store.
@@ -97,6 +97,9 @@ fn reason(error: &io::Error) -> String {
 pub(super) fn open_bucket(config: &AgentConfig, parts: &Parts) -> Result<Arc<Bucket>, StartError> {
     if let Some(bucket) = &parts.bucket {
         return Ok(Arc::clone(bucket));
+    }
+    if let Some(warning) = without_credentials(&config.object_store(), |name| std::env::var(name).ok()) {
+        tracing::warn!("{warning}");
     }
     let url = config.object_store().to_string();
     Ok(Bucket::open(&url, &bucket_options(&config.upload), Arc::clone(&parts.randomness))?)

@@ -1,31 +1,41 @@
 //! Tries everything on the bucket that an agent will want from it, under keys of the doctor's own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use penstock_config::AgentConfig;
-use penstock_storage::bucket::{Bucket, BucketError, ErrorClass};
+use penstock_storage::bucket::{Bucket, BucketError, BucketOptions, ErrorClass, UploadChecksum};
 use penstock_types::{OsRandomness, Randomness};
 use tokio::time::Instant;
 
-use super::{Check, STEP, State};
-use crate::start::bucket_options;
+use super::{Check, STEP, STEP_WITHOUT_CREDENTIALS, State};
+use crate::start::{bucket_options, without_credentials};
 
+/// How long the upload with changed bytes is tried.
+const STEP_CHANGED_BYTES: Duration = Duration::from_secs(2);
 const CONTENT: &[u8] = b"0123456789 penstock doctor";
 
 /// All checks of the bucket, in the order in which they depend on one another.
 pub(super) async fn check(config: &AgentConfig) -> Vec<Check> {
     let url = config.object_store().to_string();
+    let warning = without_credentials(&config.object_store(), |name| std::env::var(name).ok());
+    let mut checks: Vec<Check> =
+        warning.into_iter().map(|warning| Check::warning("bucket: credentials", warning)).collect();
     let randomness: Arc<dyn Randomness> = Arc::new(OsRandomness::default());
     let folder = format!("doctor/{}", randomness.uuid());
     let bucket = match Bucket::open(&url, &bucket_options(&config.upload), randomness) {
         Ok(bucket) => bucket,
-        Err(error) => return vec![Check::new("bucket", Err::<(), _>(error))],
+        Err(error) => {
+            checks.push(Check::new("bucket", Err::<(), _>(error)));
+            return checks;
+        }
     };
-    let mut checks = vec![Check::new("bucket", Ok::<_, BucketError>(())).with(bucket.url().to_owned())];
+    checks.push(Check::new("bucket", Ok::<_, BucketError>(())).with(bucket.url().to_owned()));
     let key = format!("{folder}/object");
-    let put = bucket.put(&key, vec![Bytes::from_static(CONTENT)], Instant::now() + STEP).await;
+    let patience = if warning.is_some() { STEP_WITHOUT_CREDENTIALS } else { STEP };
+    let put = bucket.put(&key, vec![Bytes::from_static(CONTENT)], Instant::now() + patience).await;
     let is_put = put.is_ok();
     checks.push(Check::new("bucket: put", put));
     if !is_put {
@@ -34,6 +44,9 @@ pub(super) async fn check(config: &AgentConfig) -> Vec<Check> {
     checks.extend(reads(&bucket, &folder, &key).await);
     checks.extend(conditions(&bucket, &folder).await);
     checks.push(delete(&bucket, &key).await);
+    if url.starts_with("s3://") {
+        checks.push(changed_bytes(&url, &bucket_options(&config.upload), &format!("{folder}/changed")).await);
+    }
     checks.push(claim(&bucket).await);
     checks
 }
@@ -111,6 +124,38 @@ async fn delete(bucket: &Bucket, key: &str) -> Check {
         },
     };
     Check::new("bucket: delete", outcome)
+}
+
+/// An upload whose bytes were changed on their way has to be refused. Sent so on purpose; a store that doesn't tell
+/// works, but what a bad network changes is noticed at the earliest when it is read.
+async fn changed_bytes(url: &str, options: &BucketOptions, key: &str) -> Check {
+    const NAME: &str = "bucket: changed bytes";
+    let options = BucketOptions { change_uploads: true, ..options.clone() };
+    let randomness: Arc<dyn Randomness> = Arc::new(OsRandomness::default());
+    let bucket = match Bucket::open(url, &options, randomness) {
+        Ok(bucket) => bucket,
+        Err(error) => return Check::new(NAME, Err::<(), _>(error)),
+    };
+    // Tried again until then, since bytes that a network changed are sent again.
+    let deadline = Instant::now() + STEP_CHANGED_BYTES;
+    match bucket.put(key, vec![Bytes::from_static(CONTENT)], deadline).await {
+        Err(error) if error.class == ErrorClass::Corrupted => {
+            Check::new(NAME, Ok::<_, BucketError>(())).with("are told")
+        }
+        Err(error) => Check::new(NAME, Err::<(), _>(error)),
+        Ok(_) => {
+            let removed = delete(&bucket, key).await;
+            let advice = match options.checksum {
+                UploadChecksum::Off => {
+                    "the store doesn't compare an upload with its signature: leave upload checksums switched on"
+                }
+                UploadChecksum::Crc64Nvme | UploadChecksum::Sha256 => {
+                    "the store doesn't verify this checksum of uploads: try the other kind, or use TLS"
+                }
+            };
+            if removed.state == State::Ok { Check::warning(NAME, advice) } else { removed }
+        }
+    }
 }
 
 async fn claim(bucket: &Bucket) -> Check {
