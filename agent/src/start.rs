@@ -117,8 +117,14 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     let deadline = config.node.shutdown_deadline;
     let (limits, server_stats) = (limits(&config).await?, Arc::new(ServerStats::default()));
     let opened = Opened { store: metadata.store(), bucket, keyspace, cluster };
-    let Services { broker, feed, sealer } = services::start(config, parts, opened, addresses.kafka).await?;
-    let metrics = Arc::new(gather_metrics(&broker, &server_stats, &readiness));
+    let Services { broker, feed, sealer, checkpoints, producer_expiry } =
+        services::start(config, parts, opened, addresses.kafka).await?;
+    let mut metrics = gather_metrics(&broker, &server_stats, &readiness);
+    metrics::sources::register_seal(&mut metrics, &sealer);
+    metrics::sources::register_checkpoints(&mut metrics, &checkpoints);
+    metrics::sources::register_producer_expiry(&mut metrics, &producer_expiry);
+    metrics::sources::register_store(&mut metrics, metadata.embedded());
+    let metrics = Arc::new(metrics);
 
     let stop_http = CancellationToken::new();
     let state = HttpState { metrics: Arc::clone(&metrics), readiness: Arc::clone(&readiness) };
@@ -128,6 +134,8 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     let server = tokio::spawn(server::run(kafka, service, limits, server_stats, stop_server.clone()));
     let mut jobs = Jobs::default();
     jobs.spawn("seal", |stop| sealer.run(stop));
+    jobs.spawn("checkpoint", |stop| checkpoints.run(stop));
+    jobs.spawn("producer expiry", |stop| producer_expiry.run(stop));
     readiness.ready(metadata.store());
     tracing::info!(kafka = %addresses.kafka, http = %addresses.http, cluster = %broker.identity.cluster_id, "serving");
 
@@ -226,6 +234,8 @@ fn gather_metrics(broker: &Arc<Broker>, server: &Arc<ServerStats>, readiness: &A
     metrics::sources::register_produce(&mut metrics, &broker.produce);
     metrics::sources::register_fetch(&mut metrics, &broker.fetch);
     metrics::sources::register_cache(&mut metrics, &broker.cache);
+    metrics::sources::register_sessions(&mut metrics, broker);
+    metrics::sources::register_groups(&mut metrics, &broker.groups);
     metrics
 }
 

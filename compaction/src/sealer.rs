@@ -43,6 +43,8 @@ pub struct SealStats {
     pub values: AtomicU64,
     /// Seals that conflicted or failed, to be tried again.
     pub failures: AtomicU64,
+    /// Microseconds that partitions took to seal, together.
+    pub microseconds: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,9 +74,10 @@ impl Sealer {
         &self.stats
     }
 
-    /// Partitions with rows that are not sealed yet, as far as this agent knows.
-    pub fn unsealed(&self) -> usize {
-        self.unsealed.lock().len()
+    /// Partitions with rows that are not sealed yet, as far as this agent knows, and those rows.
+    pub fn unsealed(&self) -> (usize, u64) {
+        let unsealed = self.unsealed.lock();
+        (unsealed.len(), unsealed.values().map(|unsealed| unsealed.rows).sum())
     }
 
     /// Rows were committed to a partition.
@@ -124,7 +127,11 @@ impl Sealer {
             }
             // Forgotten first: what is written from here on counts anew.
             let forgotten = self.unsealed.lock().remove(&partition);
-            if let Err(error) = self.seal(partition).await {
+            let begun = Instant::now();
+            let sealed = self.seal(partition).await;
+            let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.stats.microseconds.fetch_add(took, Ordering::Relaxed);
+            if let Err(error) = sealed {
                 tracing::debug!(%error, %partition, "a seal is tried again later");
                 self.stats.failures.fetch_add(1, Ordering::Relaxed);
                 if let Some(forgotten) = forgotten {

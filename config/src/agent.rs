@@ -224,6 +224,20 @@ options! {
 }
 
 options! {
+    "Checkpoint"
+    /// Copies of the sealed log's metadata in the bucket, from which topics and offsets can be salvaged if the metadata
+    /// store is lost: exactly up to the last checkpoint. One for each of 256 slots of partitions; nothing is written for
+    /// a slot in which nothing was sealed.
+    pub struct CheckpointOptions {
+        /// A slot's checkpoint is written anew no sooner than that after the last. Short intervals cost PUT requests (at
+        /// most one a slot and interval, for small clusters), long ones leave more that can't be salvaged exactly.
+        "checkpoint.interval.ms" => interval: Duration = "10min", in "1s" to "7d";
+        /// How many bytes a second a slot's checkpoints may take on average: a large one is written less often.
+        "checkpoint.slot.bytes.per.second" => slot_bytes_per_second: ByteSize = "16KiB", in "1" to "1GiB";
+    }
+}
+
+options! {
     "Logging"
     /// Log lines, on standard error.
     pub struct LogOptions {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::address::{HostPort, ObjectStoreUrl};
 use crate::agent::{
-    CacheOptions, FetchOptions, FlushOptions, HttpOptions, LogOptions, MetadataKind, NodeOptions,
+    CacheOptions, CheckpointOptions, FetchOptions, FlushOptions, HttpOptions, LogOptions, MetadataKind, NodeOptions,
     ProduceOptions, SealOptions, ServerOptions, UploadOptions,
 };
 use crate::broker::Layer;
@@ -118,6 +118,8 @@ components! {
     fetch: FetchOptions,
     /// When log rows are folded into the index.
     seal: SealOptions,
+    /// When the sealed log's metadata is copied to the bucket.
+    checkpoint: CheckpointOptions,
     /// Log lines.
     log: LogOptions,
 }

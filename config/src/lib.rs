@@ -24,7 +24,7 @@ pub mod value;
 
 pub use address::{HostLimits, HostPort, ObjectStoreUrl};
 pub use agent::{
-    CacheOptions, DEV_PROFILE, FetchOptions, FlushOptions, HttpOptions, LogFormat, LogOptions, MetadataKind,
+    CacheOptions, CheckpointOptions, DEV_PROFILE, FetchOptions, FlushOptions, HttpOptions, LogFormat, LogOptions, MetadataKind,
     NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadChecksum, UploadOptions,
 };
 pub use config::{AgentConfig, Conflict};

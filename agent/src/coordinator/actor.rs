@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use penstock_metadata::groups::{Fence, GroupError, GroupWrite, StoredGroup};
@@ -16,6 +17,7 @@ use super::classic::{
 use super::commits::{CommitAnswer, CommitCall, Commits, QueuedCommit};
 use super::error::Refusal;
 use super::service::Shared;
+use super::stats::Standing;
 
 /// Calls that may wait for a group's task.
 pub(super) const MAILBOX: usize = 1_024;
@@ -75,6 +77,7 @@ pub(super) struct Actor {
     waiting: BTreeMap<CallId, Waiting>,
     next_call: u64,
     commits: Commits,
+    standing: Arc<Standing>,
 }
 
 impl Actor {
@@ -83,6 +86,7 @@ impl Actor {
         group: Arc<str>,
         number: u64,
         commands: mpsc::Receiver<Command>,
+        standing: Arc<Standing>,
     ) -> Self {
         let machine = ClassicGroup::new(Arc::clone(&shared.options));
         Self {
@@ -96,6 +100,7 @@ impl Actor {
             waiting: BTreeMap::new(),
             next_call: 0,
             commits: Commits::default(),
+            standing,
         }
     }
 
@@ -143,7 +148,14 @@ impl Actor {
     async fn serve(&mut self) -> Refusal {
         let mut idle_since = Instant::now();
         let mut calls = 0;
+        let mut generation = self.machine.generation();
         loop {
+            let machine = &self.machine;
+            self.standing.set(machine.exists().then(|| machine.state()), machine.member_count());
+            if machine.generation() > generation {
+                self.shared.rebalances.fetch_add(1, Ordering::Relaxed);
+            }
+            generation = machine.generation();
             let due = self.machine.next_deadline().map(|at| self.shared.started + at);
             if calls >= CALLS_BEFORE_TIMERS && due.is_some_and(|due| due <= Instant::now()) {
                 calls = 0;

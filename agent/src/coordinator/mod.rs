@@ -22,6 +22,7 @@ mod commits;
 pub mod error;
 mod expiry;
 mod service;
+mod stats;
 mod topics;
 
 #[cfg(test)]
@@ -30,4 +31,5 @@ mod tests;
 pub use commits::{CommitCall, CommitEntry};
 pub use error::Refusal;
 pub use service::{GroupCoordinator, GroupCoordinatorParts, LOADED_GROUPS_MAX, ListedGroup, OffsetDeletion};
+pub use stats::GroupStats;
 pub use topics::{TopicFacts, TopicLookup};

@@ -22,6 +22,7 @@ use super::classic::{
 };
 use super::commits::{CommitAnswer, CommitCall};
 use super::error::Refusal;
+use super::stats::{GroupStats, Standing};
 use super::topics::TopicLookup;
 
 /// Groups in memory at most; past it groups that aren't loaded are refused with a retriable error.
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started: Instant,
     pub(super) cancel: CancellationToken,
+    /// Rebalances that were completed.
+    pub(super) rebalances: AtomicU64,
     loaded: Mutex<HashMap<Arc<str>, Handle>>,
 }
 
@@ -63,6 +66,7 @@ pub(super) struct Shared {
 struct Handle {
     number: u64,
     commands: mpsc::Sender<Command>,
+    standing: Arc<Standing>,
 }
 
 impl Shared {
@@ -115,6 +119,7 @@ impl GroupCoordinator {
                 clock,
                 started: Instant::now(),
                 cancel: CancellationToken::new(),
+                rebalances: AtomicU64::new(0),
                 loaded: Mutex::new(HashMap::new()),
             }),
             randomness,
@@ -132,6 +137,13 @@ impl GroupCoordinator {
         self.shared.cancel.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// The groups that have a task, by state, their members, and rebalances so far.
+    pub fn stats(&self) -> GroupStats {
+        let mut stats = GroupStats::new(self.shared.rebalances.load(Ordering::Relaxed));
+        self.shared.loaded.lock().values().for_each(|handle| stats.add(&handle.standing));
+        stats
     }
 
     /// What it is set to.
@@ -361,11 +373,12 @@ impl GroupCoordinator {
         }
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (commands, received) = mpsc::channel(MAILBOX);
-        let handle = Handle { number, commands };
+        let standing = Arc::new(Standing::default());
+        let handle = Handle { number, commands, standing: Arc::clone(&standing) };
         let group: Arc<str> = group.into();
         loaded.insert(Arc::clone(&group), handle.clone());
         drop(loaded);
-        self.tasks.spawn(Actor::new(Arc::clone(&self.shared), group, number, received).run());
+        self.tasks.spawn(Actor::new(Arc::clone(&self.shared), group, number, received, standing).run());
         Ok(handle)
     }
 }

@@ -147,18 +147,29 @@ pub struct FetchSessions {
     most_partitions: usize,
     partitions: usize,
     uses: u64,
+    evictions: u64,
     sessions: HashMap<i32, Session>,
 }
 
 impl FetchSessions {
     /// At most `slots` sessions with `most_partitions` together.
     pub fn new(slots: usize, most_partitions: usize) -> Self {
-        Self { slots, most_partitions, partitions: 0, uses: 0, sessions: HashMap::new() }
+        Self { slots, most_partitions, partitions: 0, uses: 0, evictions: 0, sessions: HashMap::new() }
     }
 
     /// How many sessions there are.
     pub fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Partitions of all sessions.
+    pub fn partitions(&self) -> usize {
+        self.partitions
+    }
+
+    /// Sessions that gave way to others, or grew too large, so far.
+    pub fn evictions(&self) -> u64 {
+        self.evictions
     }
 
     /// Whether there are none.
@@ -225,6 +236,7 @@ impl FetchSessions {
             session.partitions.values().map(|partition| (partition.key.clone(), partition.wanted)).collect();
         self.partitions = self.partitions - before + partitions.len();
         if partitions.is_empty() || self.partitions > self.most_partitions {
+            self.evictions += u64::from(!partitions.is_empty());
             self.remove(request.id);
             return Ok(FetchContext { session: 0, incremental: false, partitions });
         }
@@ -259,6 +271,7 @@ impl FetchSessions {
             let oldest = self.sessions.iter().min_by_key(|(_, session)| session.used).map(|(id, _)| *id);
             let Some(oldest) = oldest else { return false };
             self.remove(oldest);
+            self.evictions += 1;
         }
         true
     }
@@ -343,6 +356,6 @@ mod tests {
         assert_eq!(sessions.begin(request(1, 1), vec![], &[], false, 9), Err(SessionError::NotFound));
         let many = (0..6).map(|partition| (key(partition), wanted(0))).collect();
         assert_eq!(sessions.begin(request(0, 0), many, &[], false, 4).expect("none").session, 0);
-        assert_eq!(sessions.partitions, 4);
+        assert_eq!((sessions.partitions(), sessions.evictions()), (4, 1));
     }
 }

@@ -144,6 +144,70 @@ metrics! {
     /// Memory of the cache, with entries that are evicted and still being sent.
     CACHE_HELD: Gauge "penstock_cache_held_bytes" in "bytes" by [];
 
+    /// Incremental fetch sessions (KIP-227).
+    FETCH_SESSIONS: Gauge "penstock_fetch_sessions" in "sessions" by [];
+    /// Partitions of all fetch sessions.
+    FETCH_SESSION_PARTITIONS: Gauge "penstock_fetch_session_partitions" in "partitions" by [];
+    /// Fetch sessions that gave way to others or grew too large; their consumers begin anew.
+    FETCH_SESSION_EVICTIONS: Counter "penstock_fetch_session_evictions" in "sessions" by [];
+
+    /// Consumer groups that this agent has in memory, by Kafka's name of their state.
+    GROUPS: Gauge "penstock_groups" in "groups" by ["state"];
+    /// Members of those groups.
+    GROUP_MEMBERS: Gauge "penstock_group_members" in "members" by [];
+    /// Rebalances that this agent coordinated: generations begun.
+    GROUP_REBALANCES: Counter "penstock_group_rebalances" in "rebalances" by [];
+
+    /// Partitions whose log rows were folded into their index.
+    SEALS: Counter "penstock_seals" in "partitions" by [];
+    /// Log rows folded.
+    SEALED_ROWS: Counter "penstock_sealed_rows" in "rows" by [];
+    /// Index values written for them.
+    SEALED_VALUES: Counter "penstock_sealed_index_values" in "values" by [];
+    /// Seals that conflicted or failed and are tried again.
+    SEAL_FAILURES: Counter "penstock_seal_failures" in "partitions" by [];
+    /// Time spent sealing.
+    SEAL_SECONDS: Counter "penstock_seal_seconds" in "seconds" by [];
+    /// Partitions with log rows that are not sealed yet, as far as this agent knows.
+    SEAL_BACKLOG_PARTITIONS: Gauge "penstock_seal_backlog_partitions" in "partitions" by [];
+    /// Those log rows.
+    SEAL_BACKLOG_ROWS: Gauge "penstock_seal_backlog_rows" in "rows" by [];
+
+    /// Checkpoints of the sealed log written to the object store, one a slot of partitions.
+    CHECKPOINTS: Counter "penstock_checkpoints" in "checkpoints" by [];
+    /// Objects put for checkpoints.
+    CHECKPOINT_OBJECTS: Counter "penstock_checkpoint_objects" in "objects" by [];
+    /// Bytes of those objects.
+    CHECKPOINT_BYTES: Counter "penstock_checkpoint_bytes" in "bytes" by [];
+    /// Objects of old checkpoints deleted.
+    CHECKPOINT_DELETES: Counter "penstock_checkpoint_deletes" in "objects" by [];
+    /// Checkpoints that failed and are tried again.
+    CHECKPOINT_FAILURES: Counter "penstock_checkpoint_failures" in "checkpoints" by [];
+    /// Slots of partitions whose checkpoint is behind what is sealed.
+    CHECKPOINT_BACKLOG: Gauge "penstock_checkpoint_backlog_slots" in "slots" by [];
+
+    /// States of idempotent producers that the last walk over them found.
+    PRODUCER_STATES: Gauge "penstock_producer_states" in "states" by [];
+    /// States of idle producers that this agent removed.
+    PRODUCER_STATES_EXPIRED: Counter "penstock_producer_states_expired" in "states" by [];
+
+    /// Commits of the embedded metadata store, by whether they succeeded or were refused for a conflict or their age.
+    STORE_COMMITS: Counter "penstock_store_commits" in "transactions" by ["outcome"];
+    /// Groups of commits that the embedded metadata store wrote together, by the number of their commits.
+    STORE_GROUP_COMMITS: Histogram "penstock_store_group_commits" in "transactions" by [];
+    /// Times that the embedded metadata store brought a write to stable storage.
+    STORE_FSYNCS: Counter "penstock_store_fsyncs" in "fsyncs" by [];
+    /// Time of its writes, most of it waiting for stable storage.
+    STORE_WRITE_SECONDS: Counter "penstock_store_write_seconds" in "seconds" by [];
+    /// Rows that it wrote, removals included.
+    STORE_ROWS: Counter "penstock_store_written_rows" in "rows" by [];
+    /// Bytes of keys and values of those rows.
+    STORE_BYTES: Counter "penstock_store_written_bytes" in "bytes" by [];
+    /// Commits that wait for it.
+    STORE_QUEUED: Gauge "penstock_store_queued_commits" in "transactions" by [];
+    /// Bytes of its tables on disk, journals not counted.
+    STORE_DISK: Gauge "penstock_store_disk_bytes" in "bytes" by [];
+
     /// Requests sent to the object store, with retries and hedges: what the store bills.
     OBJECT_STORE_REQUESTS: Counter "penstock_object_store_requests" in "requests" by ["operation"];
     /// Operations on the object store that succeeded, each counted once however many requests it took.

@@ -1,14 +1,21 @@
 //! Where the components' counters become metrics.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
+use penstock_compaction::checkpoint::{CheckpointStats, Checkpoints};
+use penstock_compaction::producer_expiry::ProducerExpiry;
+use penstock_compaction::sealer::{SealStats, Sealer};
+use penstock_metadata::kv::embedded::{EmbeddedStats, EmbeddedStore, GROUP_SIZES};
 use penstock_metadata::topics::TopicCatalog;
 use penstock_storage::bucket::{Bucket, BucketStats, LATENCY_BOUNDS_MICROSECONDS, LatencySnapshot};
 use penstock_storage::cache::{Cache, CacheStatsSnapshot};
 
 use super::definitions as metric;
 use super::{HistogramReading, Metrics, Reading};
+use crate::broker::Broker;
+use crate::coordinator::GroupCoordinator;
+use crate::fetch::session::FetchSessions;
 use crate::fetch::{Fetch, FetchStats};
 use crate::http::Readiness;
 use crate::produce::{Produce, ProduceStats};
@@ -159,6 +166,101 @@ pub fn register_fetch(metrics: &mut Metrics, fetch: &Arc<Fetch>) {
     count(metrics, metric::FETCH_WAITS, |stats| &stats.waits);
     count(metrics, metric::FETCH_WAKES, |stats| &stats.wakes);
     count(metrics, metric::FETCH_RELOOKS, |stats| &stats.relooks);
+}
+
+/// Adds the metrics of incremental fetch sessions.
+pub fn register_sessions(metrics: &mut Metrics, broker: &Arc<Broker>) {
+    let read = |metrics: &mut Metrics, definition, read: fn(&FetchSessions) -> u64| {
+        let broker = Arc::clone(broker);
+        metrics.value(definition, move || read(&broker.sessions.lock()) as f64);
+    };
+    read(metrics, metric::FETCH_SESSIONS, |sessions| sessions.len() as u64);
+    read(metrics, metric::FETCH_SESSION_PARTITIONS, |sessions| sessions.partitions() as u64);
+    read(metrics, metric::FETCH_SESSION_EVICTIONS, FetchSessions::evictions);
+}
+
+/// Adds the metrics of consumer groups.
+pub fn register_groups(metrics: &mut Metrics, groups: &Arc<GroupCoordinator>) {
+    let by_state = Arc::clone(groups);
+    metrics.gather(metric::GROUPS, move || {
+        let groups = by_state.stats().groups;
+        labelled(groups.into_iter().map(|(state, count)| (state.name(), count)).collect())
+    });
+    let of_members = Arc::clone(groups);
+    metrics.value(metric::GROUP_MEMBERS, move || of_members.stats().members as f64);
+    let of_rebalances = Arc::clone(groups);
+    metrics.value(metric::GROUP_REBALANCES, move || of_rebalances.stats().rebalances as f64);
+}
+
+/// Adds the metrics of the seal.
+pub fn register_seal(metrics: &mut Metrics, sealer: &Arc<Sealer>) {
+    let count = |metrics: &mut Metrics, definition, pick: fn(&SealStats) -> &AtomicU64| {
+        let sealer = Arc::clone(sealer);
+        metrics.value(definition, move || pick(sealer.stats()).load(Ordering::Relaxed) as f64);
+    };
+    count(metrics, metric::SEALS, |stats| &stats.seals);
+    count(metrics, metric::SEALED_ROWS, |stats| &stats.rows);
+    count(metrics, metric::SEALED_VALUES, |stats| &stats.values);
+    count(metrics, metric::SEAL_FAILURES, |stats| &stats.failures);
+    let of_time = Arc::clone(sealer);
+    metrics.value(metric::SEAL_SECONDS, move || {
+        of_time.stats().microseconds.load(Ordering::Relaxed) as f64 / 1e6
+    });
+    let of_partitions = Arc::clone(sealer);
+    metrics.value(metric::SEAL_BACKLOG_PARTITIONS, move || of_partitions.unsealed().0 as f64);
+    let of_rows = Arc::clone(sealer);
+    metrics.value(metric::SEAL_BACKLOG_ROWS, move || of_rows.unsealed().1 as f64);
+}
+
+/// Adds the metrics of checkpoints.
+pub fn register_checkpoints(metrics: &mut Metrics, checkpoints: &Arc<Checkpoints>) {
+    let count = |metrics: &mut Metrics, definition, pick: fn(&CheckpointStats) -> &AtomicU64| {
+        let checkpoints = Arc::clone(checkpoints);
+        metrics.value(definition, move || pick(checkpoints.stats()).load(Ordering::Relaxed) as f64);
+    };
+    count(metrics, metric::CHECKPOINTS, |stats| &stats.written);
+    count(metrics, metric::CHECKPOINT_OBJECTS, |stats| &stats.objects);
+    count(metrics, metric::CHECKPOINT_BYTES, |stats| &stats.bytes);
+    count(metrics, metric::CHECKPOINT_DELETES, |stats| &stats.deleted);
+    count(metrics, metric::CHECKPOINT_FAILURES, |stats| &stats.failures);
+    count(metrics, metric::CHECKPOINT_BACKLOG, |stats| &stats.behind);
+}
+
+/// Adds the metrics of producer expiry.
+pub fn register_producer_expiry(metrics: &mut Metrics, expiry: &Arc<ProducerExpiry>) {
+    let of_states = Arc::clone(expiry);
+    metrics.value(metric::PRODUCER_STATES, move || of_states.stats().states.load(Ordering::Relaxed) as f64);
+    let of_removed = Arc::clone(expiry);
+    metrics.value(metric::PRODUCER_STATES_EXPIRED, move || {
+        of_removed.stats().removed.load(Ordering::Relaxed) as f64
+    });
+}
+
+/// Adds the metrics of the embedded metadata store; without one they have no values.
+pub fn register_store(metrics: &mut Metrics, store: Option<&Arc<EmbeddedStore>>) {
+    let read = |metrics: &mut Metrics, definition, read: fn(&EmbeddedStats) -> Reading| {
+        let store = store.map(Arc::downgrade);
+        metrics.gather(definition, move || {
+            // Metrics may outlive the store, and must not keep its directory locked.
+            let store = store.as_ref().and_then(Weak::upgrade);
+            store.map_or(Reading::Labelled(Vec::new()), |store| read(&store.stats()))
+        });
+    };
+    read(metrics, metric::STORE_COMMITS, |now| {
+        labelled(vec![("committed", now.commits), ("refused", now.refused)])
+    });
+    read(metrics, metric::STORE_GROUP_COMMITS, |now| {
+        let bounds = GROUP_SIZES.iter().map(|most| *most as f64).chain([f64::MAX]);
+        let buckets = bounds.zip(now.group_sizes).collect();
+        let sum = (now.commits + now.refused) as f64;
+        Reading::Histograms(vec![(Vec::new(), HistogramReading { sum, buckets })])
+    });
+    read(metrics, metric::STORE_FSYNCS, |now| Reading::Value(now.fsyncs as f64));
+    read(metrics, metric::STORE_WRITE_SECONDS, |now| Reading::Value(now.write_microseconds as f64 / 1e6));
+    read(metrics, metric::STORE_ROWS, |now| Reading::Value(now.rows as f64));
+    read(metrics, metric::STORE_BYTES, |now| Reading::Value(now.bytes as f64));
+    read(metrics, metric::STORE_QUEUED, |now| Reading::Value(now.queued as f64));
+    read(metrics, metric::STORE_DISK, |now| Reading::Value(now.bytes_on_disk as f64));
 }
 
 /// Adds the cache's metrics.

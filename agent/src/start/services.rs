@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use penstock_compaction::checkpoint::{CheckpointParts, CheckpointSettings, Checkpoints};
+use penstock_compaction::producer_expiry::{ProducerExpiry, ProducerExpirySettings};
 use penstock_compaction::sealer::{SealSettings, Sealer};
 use penstock_config::broker::BrokerConfig;
-use penstock_config::{AgentConfig, CacheOptions, FetchOptions, GroupOptions};
+use penstock_config::{AgentConfig, CacheOptions, CheckpointOptions, FetchOptions, GroupOptions};
 use penstock_metadata::commit::Committer;
 use penstock_metadata::feed_watch::FeedWatch;
 use penstock_metadata::ground::CatalogGround;
@@ -15,6 +17,7 @@ use penstock_metadata::keys::Keyspace;
 use penstock_metadata::keys::cluster::ClusterIdentity;
 use penstock_metadata::kv::SharedStore;
 use penstock_metadata::lookup::LogReader;
+use penstock_metadata::producer_expiry::JUMP;
 use penstock_metadata::producer_ids::ProducerIds;
 use penstock_metadata::topics::{TopicAdmin, TopicCatalog};
 use penstock_metadata::views::Views;
@@ -49,6 +52,8 @@ pub(super) struct Services {
     pub(super) broker: Arc<Broker>,
     pub(super) feed: Arc<FeedWatch>,
     pub(super) sealer: Arc<Sealer>,
+    pub(super) checkpoints: Arc<Checkpoints>,
+    pub(super) producer_expiry: Arc<ProducerExpiry>,
 }
 
 pub(super) async fn start(
@@ -78,6 +83,25 @@ pub(super) async fn start(
         producer_expiry,
     };
     let sealer = Sealer::new(Arc::clone(&store), keyspace.clone(), seal_settings(&config));
+    let checkpoints = Checkpoints::new(
+        CheckpointParts {
+            store: Arc::clone(&store),
+            keyspace: keyspace.clone(),
+            cluster: cluster.clone(),
+            bucket: Arc::clone(&bucket),
+            randomness: Arc::clone(&parts.randomness),
+        },
+        checkpoint_settings(&config.checkpoint),
+    );
+    let producer_expiry_job = ProducerExpiry::new(
+        Arc::clone(&store),
+        keyspace.clone(),
+        cluster.incarnation,
+        ProducerExpirySettings {
+            after: producer_expiry.saturating_add(JUMP),
+            interval: milliseconds(&options, "producer.id.expiration.check.interval.ms"),
+        },
+    );
     let produce_parts = ProduceParts {
         store: Arc::clone(&store),
         committer,
@@ -129,7 +153,7 @@ pub(super) async fn start(
         views,
         groups,
     });
-    Ok(Services { broker, feed, sealer })
+    Ok(Services { broker, feed, sealer, checkpoints, producer_expiry: producer_expiry_job })
 }
 
 fn milliseconds(options: &BrokerConfig, name: &str) -> Duration {
@@ -167,6 +191,12 @@ fn produce_settings(config: &AgentConfig) -> ProduceSettings {
 fn seal_settings(config: &AgentConfig) -> SealSettings {
     let options = &config.seal;
     SealSettings { rows: u64::from(options.rows), age: options.age, interval: options.interval }
+}
+
+fn checkpoint_settings(options: &CheckpointOptions) -> CheckpointSettings {
+    let look = (options.interval / 10).clamp(Duration::from_millis(100), Duration::from_secs(30));
+    let bytes_per_second = options.slot_bytes_per_second.get();
+    CheckpointSettings { interval: options.interval, bytes_per_second, look }
 }
 
 fn fetch_settings(options: &FetchOptions) -> FetchSettings {

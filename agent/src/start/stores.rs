@@ -33,6 +33,14 @@ impl Metadata {
         }
     }
 
+    /// The embedded store, if it is one.
+    pub(super) fn embedded(&self) -> Option<&Arc<EmbeddedStore>> {
+        match self {
+            Self::Embedded(store) => Some(store),
+            Self::Other(_) => None,
+        }
+    }
+
     /// Closes the store, so that another process can open it at once.
     pub(super) async fn close(self) {
         let Self::Embedded(store) = self else { return };

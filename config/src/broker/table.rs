@@ -973,12 +973,36 @@ pub const DEFINITIONS: &[BrokerDefinition] = &[
     },
     BrokerDefinition {
         option: Definition {
+            name: "producer.id.expiration.check.interval.ms",
+            kind: ConfigType::Int,
+            default: Some("600000"),
+            validator: Validator::AtLeast(1),
+            support: Support::Honoured,
+            documentation: "How often producers' states are searched for those that have expired, in milliseconds.",
+        },
+        mutability: Mutability::ReadOnly,
+        alternatives: &[],
+    },
+    BrokerDefinition {
+        option: Definition {
             name: "producer.id.expiration.ms",
             kind: ConfigType::Int,
             default: Some("86400000"),
             validator: Validator::AtLeast(1),
             support: Support::Honoured,
-            documentation: "How long a producer's state is kept after its last batch, in milliseconds.",
+            documentation: "How long a producer's state is kept after its last batch, in milliseconds; 200 seconds longer here, and until the next search.",
+        },
+        mutability: Mutability::ReadOnly,
+        alternatives: &[],
+    },
+    BrokerDefinition {
+        option: Definition {
+            name: "queued.max.request.bytes",
+            kind: ConfigType::Long,
+            default: Some("-1"),
+            validator: Validator::Any,
+            support: Support::Honoured,
+            documentation: "The most bytes of requests that are received and wait for their handlers; past it sockets are not read. Never unbounded here.",
         },
         mutability: Mutability::ReadOnly,
         alternatives: &[],

@@ -40,7 +40,7 @@ use committer::{Committer, Request};
 use disk::DiskView;
 use published::Published;
 use stats::Counters;
-pub use stats::EmbeddedStats;
+pub use stats::{EmbeddedStats, GROUP_SIZES};
 
 /// How far ahead versions are reserved: a restart skips as many at most, an idle store writes twice in that time.
 const RESERVE: u64 = 60 * limits::VERSIONS_PER_SECOND;

@@ -178,6 +178,11 @@ impl ClassicGroup {
         self.generation
     }
 
+    /// How many members it has.
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// Whether nothing is lost (beyond what the store holds) if the group is forgotten now.
     pub fn is_idle(&self) -> bool {
         self.state == State::Empty && self.pending_members.is_empty()

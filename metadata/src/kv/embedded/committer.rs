@@ -4,7 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::disk::{DiskRows, DiskView};
 use super::stats::Counters;
@@ -135,6 +137,9 @@ impl Committer {
         let ceiling = self.shared.published.lock().ceiling();
         let raised = (ceiling < version.saturating_add(RESERVE / 2)).then(|| version.saturating_add(RESERVE));
         self.write(version, &writes, raised)?;
+        if !results.is_empty() {
+            self.shared.counters.group_of(results.len());
+        }
         if !writes.is_empty() {
             self.shared.watches.changed(&writes, || Some(Wake::NOW));
         }
@@ -193,9 +198,14 @@ impl Committer {
             self.shared.published.lock().end_group_without_rows(version);
             return Ok(());
         }
+        let begun = Instant::now();
         self.rows.write(writes, ceiling).map_err(|error| error.to_string())?;
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let view = self.rows.view();
         let counters = &self.shared.counters;
+        Counters::add(&counters.write_microseconds, took);
+        let bytes = writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len));
+        Counters::add(&counters.bytes, bytes.sum::<usize>() as u64);
         Counters::add(&counters.fsyncs, 1);
         Counters::add(&counters.groups, u64::from(!writes.is_empty()));
         Counters::add(&counters.rows, writes.len() as u64);

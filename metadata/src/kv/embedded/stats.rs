@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Steps of the sizes of groups of commits.
+pub const GROUP_SIZES: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 1_024];
+
 /// What an embedded store did since it was opened, and how it stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EmbeddedStats {
@@ -15,6 +18,12 @@ pub struct EmbeddedStats {
     pub fsyncs: u64,
     /// Rows written, tombstones included.
     pub rows: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+    /// Microseconds of writing groups and waiting for stable storage.
+    pub write_microseconds: u64,
+    /// Groups by the number of their commits: up to each of [`GROUP_SIZES`], and above.
+    pub group_sizes: [u64; GROUP_SIZES.len() + 1],
     /// Commits that wait.
     pub queued: usize,
     /// States kept to be read at.
@@ -32,11 +41,20 @@ pub(super) struct Counters {
     pub(super) groups: AtomicU64,
     pub(super) fsyncs: AtomicU64,
     pub(super) rows: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) write_microseconds: AtomicU64,
+    group_sizes: [AtomicU64; GROUP_SIZES.len() + 1],
 }
 
 impl Counters {
     pub(super) fn add(counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// A group of so many commits was written.
+    pub(super) fn group_of(&self, commits: usize) {
+        let place = GROUP_SIZES.partition_point(|most| *most < commits as u64);
+        Self::add(&self.group_sizes[place], 1);
     }
 
     pub(super) fn read(
@@ -52,6 +70,9 @@ impl Counters {
             groups: self.groups.load(Ordering::Relaxed),
             fsyncs: self.fsyncs.load(Ordering::Relaxed),
             rows: self.rows.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            write_microseconds: self.write_microseconds.load(Ordering::Relaxed),
+            group_sizes: std::array::from_fn(|place| self.group_sizes[place].load(Ordering::Relaxed)),
             queued,
             snapshots,
             watches,
