@@ -100,7 +100,8 @@ NOT_ASKED = """
 ## Not asked
 
 - Produce with acks=0: it has no answer.
-- Produce with null records, and AlterConfigs with the same resource twice: Kafka never answers.
+- Produce with null records (Kafka never answers, nor reads the connection any more; Penstock answers INVALID_RECORD, as
+  to no records at all), and AlterConfigs with the same resource twice (Kafka never answers).
 - A JoinGroup of protocol type `consumer` whose metadata isn't a subscription: Kafka never answers.
 - An idempotent producer that begins at another sequence than 0: Kafka takes it, Penstock answers
   OUT_OF_ORDER_SEQUENCE_NUMBER, since two agents may hold a producer's first two batches (ARCHITECTURE.md).

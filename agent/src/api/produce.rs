@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use penstock_config::topic::{self, TopicConfig};
+use penstock_metadata::kv::StoreError;
 use penstock_metadata::topics::{self, Topic};
 use penstock_storage::batch::{
     Attributes, BatchError, Codec, MAGIC, Refusal, TimestampType, TopicCompression, ValidatedBatch,
@@ -27,6 +28,9 @@ use crate::server::{Answer, PendingAnswer};
 
 /// From this version of Produce on there is zstd (KIP-110).
 const ZSTD_ALLOWED: i16 = 7;
+
+/// A change of a topic's options by another agent is followed after that long, or with the next commit.
+const CATALOG_AGE: Duration = Duration::from_secs(1);
 
 /// A partition of the answer before the append: where its result will come from.
 struct Slot {
@@ -62,8 +66,8 @@ pub(crate) async fn admit(
 ) -> PendingAnswer {
     let started = Instant::now();
     let (acks, timeout_ms) = (request.acks, request.timeout_ms);
-    if let Err(error) = broker.topics.refresh().await {
-        tracing::warn!(%error, "topics can't be read; a produce request is refused");
+    if let Err(error) = know_topics(broker, &request, context.api_version).await {
+        tracing::warn!(%error, "topics can't be read; a produce request goes by what is known");
     }
     let (mut response, mut slots, batches) = look_through(broker, request, context);
     let held: usize = batches.iter().map(|batch| batch.batch.bytes.len()).sum();
@@ -95,6 +99,19 @@ pub(crate) async fn admit(
         answer_for(acks, &context, &response)
     };
     PendingAnswer::Later(Box::pin(answer))
+}
+
+/// Has the catalog at hand. That a topic still exists is the commit's to say, in its own transaction; so what was read
+/// a moment ago will do, unless a topic or partition isn't in it.
+async fn know_topics(broker: &Broker, request: &ProduceRequest, version: i16) -> Result<(), StoreError> {
+    broker.topics.refresh_if_older(CATALOG_AGE).await?;
+    let is_known = |data: &TopicProduceData| {
+        let topic = find_topic(broker, &data.name, TopicId::new(data.topic_id), version);
+        topic.is_ok_and(|topic| {
+            data.partition_data.iter().all(|each| topic.has_partition(PartitionIndex::new(each.index)))
+        })
+    };
+    if request.topic_data.iter().all(is_known) { Ok(()) } else { broker.topics.refresh().await }
 }
 
 /// Waits for the batches; `None` once the deadline is over.
@@ -193,6 +210,8 @@ fn check_partition(
     if !seen.insert(partition) {
         return Outcome::error(ResponseError::InvalidRecord);
     }
+    // Null is no batch, as no bytes are. (Kafka 4.1 fails on null, fails again on logging that, and then neither answers
+    // nor reads the connection any more.)
     let records = data.records.unwrap_or_default();
     let rules = rules(&topic.config, broker.clock.now_ms(), context.api_version);
     let validated = validate(&records, &rules);
