@@ -62,6 +62,7 @@ async fn grow(
     let how = Request::new(request.validate_only, request.timeout_ms);
     let brokers = live::broker_ids(broker);
     let mut grown = broker.topic_admin.create_partitions(&there, &brokers, how).await.into_iter();
+    broker.topics.expire();
     let refusals = topics.iter().map(|topic| match topic {
         None => Some(Refusal::bare(ResponseError::UnknownTopicOrPartition)),
         Some(_) => match grown.next() {

@@ -40,6 +40,7 @@ pub(crate) async fn handle(
         Some(refusal) => asked.iter().map(|_| Err(refusal.clone())).collect(),
         None => create(broker, &request, &asked, &options).await,
     };
+    broker.topics.expire();
     let mut response = CreateTopicsResponse::default();
     for (topic, result) in asked.into_iter().zip(results) {
         response.topics.push(match result {

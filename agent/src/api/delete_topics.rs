@@ -46,6 +46,7 @@ pub(crate) async fn handle(
     let ids: Vec<TopicId> = resolved.iter().flat_map(|(_, id)| id.as_ref().ok().copied()).collect();
     let mut deleted =
         broker.topic_admin.delete_topics(&ids, Request::new(false, request.timeout_ms)).await.into_iter();
+    broker.topics.expire();
     let mut response = DeleteTopicsResponse::default();
     for (asked, id) in resolved {
         let by_name = asked.id == TopicId::NIL;

@@ -111,7 +111,7 @@ struct ProduceBench {
     #[arg(long, value_name = "N")]
     records_max: Option<u64>,
     /// Bytes that a producer holds unacknowledged before it waits
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..=2 << 30))]
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(256 << 10..=2 << 30))]
     queue_bytes: u64,
 }
 

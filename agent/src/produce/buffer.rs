@@ -61,8 +61,12 @@ impl Buffer {
     /// What the policy wants to know; `None` when nothing waits.
     pub(crate) fn waiting(&self, bounds: &FlushBounds) -> Option<Waiting> {
         let oldest: Instant = self.batches.front()?.arrived;
-        let full = self.bytes >= bounds.object_bytes || self.batches.len() >= bounds.batches;
-        Some(Waiting { oldest, full })
+        Some(Waiting { oldest, full: self.is_full(bounds) })
+    }
+
+    /// Whether what waits fills an object.
+    pub(crate) fn is_full(&self, bounds: &FlushBounds) -> bool {
+        self.bytes >= bounds.object_bytes || self.batches.len() >= bounds.batches
     }
 
     /// Takes what one object holds, from the front.

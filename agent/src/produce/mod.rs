@@ -183,16 +183,21 @@ impl Produce {
         let version = self.known_version().await?;
         let arrived = Instant::now();
         let (tickets, receipt) = tickets(batches.len(), Some(memory));
-        {
+        let is_news = {
             let mut buffer = self.buffer.lock();
             if self.stopping.is_cancelled() {
                 return Err(AdmitError::Stopping);
             }
+            let before = buffer.waiting(&self.bounds);
             for (batch, ticket) in batches.into_iter().zip(tickets) {
                 buffer.push(PendingBatch { batch, ticket, arrived, version });
             }
+            // In between, what arrives changes nothing about when to flush; to wake somebody is dear.
+            before.is_none_or(|before| !before.full && buffer.is_full(&self.bounds))
+        };
+        if is_news {
+            self.arrived.notify_one();
         }
-        self.arrived.notify_one();
         Ok(receipt)
     }
 

@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use penstock_config::broker::{BrokerConfig, Layer};
 use penstock_config::topic::TopicConfig;
 use penstock_types::{PartitionIndex, TimestampMs, TopicId};
+use tokio::time::Instant;
 
 use crate::keys::Keyspace;
 use crate::keys::broker_config::{self, BrokerScope};
@@ -86,6 +87,16 @@ pub struct TopicCatalog {
     begun: AtomicU64,
     /// The last read that ended; held while one runs.
     last: tokio::sync::Mutex<LastRead>,
+    age: parking_lot::Mutex<Age>,
+}
+
+/// How old the catalog's state may be at most.
+#[derive(Debug, Default)]
+struct Age {
+    /// When the read that it is of began.
+    read_at: Option<Instant>,
+    /// When this agent last changed something itself.
+    changed_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -113,6 +124,7 @@ impl TopicCatalog {
             state: RwLock::new(State::new(node_id, broker)),
             begun: AtomicU64::new(0),
             last: tokio::sync::Mutex::new(LastRead { number: 0, outcome: Ok(()) }),
+            age: parking_lot::Mutex::default(),
         };
         catalog.refresh().await?;
         Ok(catalog)
@@ -130,9 +142,31 @@ impl TopicCatalog {
             return last.outcome.clone();
         }
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let began = Instant::now();
         let outcome = self.read().await;
         *last = LastRead { number, outcome: outcome.clone() };
+        if outcome.is_ok() {
+            self.age.lock().read_at = Some(began);
+        }
         outcome
+    }
+
+    /// As [`TopicCatalog::refresh`], unless the state is that of a read which began less than `age` ago and behind all
+    /// changes that this agent made itself. For what is validated again in a transaction of its own.
+    ///
+    /// # Errors
+    /// As [`TopicCatalog::refresh`].
+    pub async fn refresh_if_older(&self, age: Duration) -> Result<(), StoreError> {
+        let is_young = {
+            let known = self.age.lock();
+            known.read_at.is_some_and(|read_at| read_at.elapsed() < age && Some(read_at) > known.changed_at)
+        };
+        if is_young { Ok(()) } else { self.refresh().await }
+    }
+
+    /// This agent has changed topics or options: what was read before is old.
+    pub fn expire(&self) {
+        self.age.lock().changed_at = Some(Instant::now());
     }
 
     /// The version that the catalog's state equals.

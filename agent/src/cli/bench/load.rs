@@ -1,7 +1,7 @@
 //! `penstock bench produce`, and the producer that the latency benchmark shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -23,6 +23,10 @@ use crate::cli::interrupt::Interrupt;
 
 /// How long the last acknowledgements may take.
 const FLUSH: Duration = Duration::from_secs(120);
+/// How long callbacks are waited for at a time.
+const CALLBACKS: Duration = Duration::from_millis(100);
+/// How long a full queue is left alone.
+const FULL: Duration = Duration::from_millis(1);
 /// Values are taken from a buffer of random bytes, each from another place.
 const RANDOM_BYTES: usize = 4 << 20;
 /// Bytes at a value's start that say when it should have been sent.
@@ -137,6 +141,9 @@ pub(super) fn producer(
 }
 
 /// Sends on schedule, waits for the acknowledgements, returns their latencies.
+///
+/// Callbacks are served by a thread of their own, which blocks until there are some: a wait for the next record's time
+/// neither delays them nor turns round and round on a processor that the broker may need.
 pub(super) fn send_all(
     producer: &BaseProducer<Acknowledgements>,
     common: &CommonArguments,
@@ -145,6 +152,28 @@ pub(super) fn send_all(
     seed: u64,
     stop: &Interrupt,
 ) -> Result<Histogram<u64>, CommandError> {
+    let done = AtomicBool::new(false);
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                producer.poll(CALLBACKS);
+            }
+        });
+        let outcome = send_each(producer, common, records, schedule, seed, stop);
+        done.store(true, Ordering::Release);
+        outcome
+    });
+    outcome.map(|()| producer.context().latency.lock().clone())
+}
+
+fn send_each(
+    producer: &BaseProducer<Acknowledgements>,
+    common: &CommonArguments,
+    records: &RecordArguments,
+    schedule: Schedule,
+    seed: u64,
+    stop: &Interrupt,
+) -> Result<(), CommandError> {
     let source = random_bytes(seed);
     let length = records.record_bytes as usize;
     let origin = producer.context().counts.origin;
@@ -156,7 +185,7 @@ pub(super) fn send_all(
         if stop.is_set() {
             break;
         }
-        wait_until(producer, origin, intended);
+        wait_until(origin, intended);
         let from = (number as usize).wrapping_mul(7919) % RANDOM_BYTES;
         fill(&mut value, &source, from);
         value[..STAMP_BYTES].copy_from_slice(&(intended.as_nanos() as u64).to_be_bytes());
@@ -165,18 +194,16 @@ pub(super) fn send_all(
         send_one(producer, record).map_err(|error| fail("a record can't be sent", error))?;
         number += 1;
     }
-    producer.flush(FLUSH).map_err(|error| fail("not everything was acknowledged", error))?;
-    Ok(producer.context().latency.lock().clone())
+    producer.flush(FLUSH).map_err(|error| fail("not everything was acknowledged", error))
 }
 
-/// Serves callbacks until it is time. Late already: serves what is there now and then only, since each look costs.
-fn wait_until(producer: &BaseProducer<Acknowledgements>, origin: Instant, intended: Duration) {
+fn wait_until(origin: Instant, intended: Duration) {
     loop {
         let left = intended.saturating_sub(origin.elapsed());
         if left.is_zero() {
             return;
         }
-        producer.poll(left.min(Duration::from_millis(10)));
+        std::thread::park_timeout(left);
     }
 }
 
@@ -189,7 +216,7 @@ fn send_one(
         record = match producer.send(record) {
             Ok(()) => return Ok(()),
             Err((error, record)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
-                producer.poll(Duration::from_millis(1));
+                std::thread::park_timeout(FULL);
                 record
             }
             Err((error, _)) => return Err(error),
