@@ -128,6 +128,7 @@ RULES = [
          "they were read.", fetched_partitions, ("Fetch",)),
     Rule("order of groups", ("Groups",), ORDER, in_order("GroupId"), ("ListGroups",)),
     Rule("order of groups", ("Results",), ORDER, in_order("GroupId"), ("DeleteGroups",)),
+    Rule("order of users", ("Results",), ORDER, in_order("User"), ("DescribeUserScramCredentials",)),
     Rule("order of members", ("Members",), ORDER, in_order("MemberId"), ("JoinGroup", "DescribeGroups")),
     Rule("order of configs", ("Configs",), ORDER, in_order("Name"), ("DescribeConfigs", "CreateTopics")),
     Rule("order of resources", ("ConfigResources",), ORDER, in_order("ResourceType", "ResourceName"),
