@@ -23,7 +23,15 @@ use penstock_types::{
     SeededRandomness, Sequence, StoreVersion, TopicId, TopicPartition, pause,
 };
 
+#[cfg(feature = "foundationdb")]
+#[path = "support/fdbserver.rs"]
+mod fdbserver;
+
 const PARTITIONS: u64 = 3;
+
+fn log() -> Keyspace {
+    Keyspace::new(b"log")
+}
 
 fn partition(index: u64) -> TopicPartition {
     TopicPartition { topic: TopicId::from_bytes([7; 16]), partition: PartitionIndex::new(index as i32) }
@@ -75,10 +83,10 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(store: &SharedStore, seed: u64) -> Self {
+    fn new(store: &SharedStore, keyspace: &Keyspace, seed: u64) -> Self {
         let committer = Committer {
             store: Arc::clone(store),
-            keyspace: Keyspace::new(b"log"),
+            keyspace: keyspace.clone(),
             incarnation: Incarnation::FIRST,
             topics: AllExist,
             producer_expiry: Duration::from_secs(3600),
@@ -180,20 +188,18 @@ impl Agent {
     }
 }
 
-async fn read_all(store: &SharedStore, of: TopicPartition) -> Vec<BatchEntry> {
-    let keyspace = Keyspace::new(b"log");
+async fn read_all(store: &SharedStore, keyspace: &Keyspace, of: TopicPartition) -> Vec<BatchEntry> {
     let views = Views::new(Arc::clone(store), keyspace.clone(), 10);
     let view = views.validated(&[of]).await.expect("feed").remove(0).expect("view");
     let end = view.read(TailView::high_watermark);
     let limits = PlanLimits { end, max_bytes: u64::MAX, at_least_one: true };
-    LogReader::new(Arc::clone(store), keyspace).plan(&view, Offset::ZERO, limits).await.expect("plan")
+    LogReader::new(Arc::clone(store), keyspace.clone()).plan(&view, Offset::ZERO, limits).await.expect("plan")
 }
 
-async fn make_topic(store: &SharedStore) {
-    let keyspace = Keyspace::new(b"log");
+async fn make_topic(store: &SharedStore, keyspace: &Keyspace) {
     let mut transaction = store.begin(Priority::Default);
     // The seal only asks whether the row is there.
-    transaction.set(&topic::row_key(&keyspace, partition(0).topic), b"there", WriteConflict::Yes);
+    transaction.set(&topic::row_key(keyspace, partition(0).topic), b"there", WriteConflict::Yes);
     transaction.commit().await.expect("topic");
 }
 
@@ -212,16 +218,26 @@ fn faults() -> MemoryFaults {
     }
 }
 
-/// Runs one history; gives the number of batches in the log and of duplicates that were told.
+/// Runs one history on the memory store and its faults; gives the number of batches in the log and of duplicates that
+/// were told.
 async fn history(seed: u64) -> (usize, u64) {
     let memory = MemoryStore::new(Arc::new(SeededRandomness::new(seed)));
     let store: SharedStore = memory.clone();
-    make_topic(&store).await;
+    let keyspace = log();
+    make_topic(&store, &keyspace).await;
     memory.set_faults(faults());
+    let (known, duplicates) = write(&store, &keyspace, seed).await;
+    memory.set_faults(MemoryFaults::default());
+    memory.land_parked_commits();
+    (check_all(&store, &keyspace, &known, seed).await, duplicates)
+}
+
+/// Three agents, a sealer and a reader at the same time; gives what was acknowledged, and how many duplicates.
+async fn write(store: &SharedStore, keyspace: &Keyspace, seed: u64) -> (Acknowledged, u64) {
     let agents = (1..=3).map(|agent| {
-        let store = Arc::clone(&store);
+        let (store, keyspace) = (Arc::clone(store), keyspace.clone());
         tokio::spawn(async move {
-            let mut agent = Agent::new(&store, seed * 10 + agent);
+            let mut agent = Agent::new(&store, &keyspace, seed * 10 + agent);
             for _ in 0..12 {
                 let group: Vec<_> = (0..=agent.randomness.below(2)).map(|_| agent.object()).collect();
                 agent.commit(&group).await;
@@ -231,15 +247,15 @@ async fn history(seed: u64) -> (usize, u64) {
     });
     let agents: Vec<_> = agents.collect();
     let sealer = tokio::spawn({
-        let store = Arc::clone(&store);
+        let (store, keyspace) = (Arc::clone(store), keyspace.clone());
         async move {
             for round in 0..40 {
                 pause(Duration::from_millis(7)).await;
-                let _ = seal_partition(&store, &Keyspace::new(b"log"), partition(round % PARTITIONS)).await;
+                let _ = seal_partition(&store, &keyspace, partition(round % PARTITIONS)).await;
             }
         }
     });
-    let reader = tokio::spawn(watch_ends(Arc::clone(&store)));
+    let reader = tokio::spawn(watch_ends(Arc::clone(store), keyspace.clone()));
     let mut known = Acknowledged::default();
     let mut duplicates = 0;
     for agent in agents {
@@ -250,21 +266,23 @@ async fn history(seed: u64) -> (usize, u64) {
     }
     sealer.await.expect("sealer");
     reader.await.expect("reader");
-    memory.set_faults(MemoryFaults::default());
-    memory.land_parked_commits();
+    (known, duplicates)
+}
+
+/// Holds the log against what was acknowledged; gives the number of batches.
+async fn check_all(store: &SharedStore, keyspace: &Keyspace, known: &Acknowledged, seed: u64) -> usize {
     let mut found = 0;
     for index in 0..PARTITIONS {
-        let batches = read_all(&store, partition(index)).await;
+        let batches = read_all(store, keyspace, partition(index)).await;
         found += batches.len();
-        check(partition(index), &batches, &known);
+        check(partition(index), &batches, known);
     }
     assert_eq!(found, known.appended.len(), "seed {seed}: batches in the log and batches acknowledged");
-    (found, duplicates)
+    found
 }
 
 /// A reader beside the writers: what it has seen never changes, and ends never go back.
-async fn watch_ends(store: SharedStore) {
-    let keyspace = Keyspace::new(b"log");
+async fn watch_ends(store: SharedStore, keyspace: Keyspace) {
     let views = Views::new(Arc::clone(&store), keyspace, 10);
     let mut seen: BTreeMap<TopicPartition, BTreeMap<Offset, BatchEntry>> = BTreeMap::new();
     let mut ends = BTreeMap::new();
@@ -333,14 +351,55 @@ fn acknowledged_batches_are_in_the_log_once_and_in_order() {
     assert!(batches > 1_000 && duplicates > 50, "the histories are not empty");
 }
 
+/// The same on a real FoundationDB, whose server is killed and started again, or stands still, all the while.
+#[cfg(feature = "foundationdb")]
+#[test]
+fn acknowledged_batches_are_in_the_log_of_a_foundationdb_that_fails() {
+    let mut server = match fdbserver::FdbServer::start("ssd") {
+        Ok(server) => server,
+        Err(reason) => return println!("skipped: foundationdb, histories of the log: {reason}"),
+    };
+    fdbserver::runtime().block_on(async {
+        let store: SharedStore = server.store_with_timeout(Duration::from_secs(1));
+        let (mut batches, mut duplicates) = (0, 0);
+        for seed in 0..12 {
+            fdbserver::answers(&*store).await;
+            let keyspace = Keyspace::new(format!("log {seed}/").as_bytes());
+            make_topic(&store, &keyspace).await;
+            let writing = tokio::spawn({
+                let (store, keyspace) = (Arc::clone(&store), keyspace.clone());
+                async move { write(&store, &keyspace, seed).await }
+            });
+            // In the first histories nothing fails.
+            for round in 0..(seed / 4) {
+                pause(Duration::from_millis(60 + 7 * seed)).await;
+                if (seed + round) % 2 == 0 {
+                    server.kill();
+                    server.restart();
+                } else {
+                    server.suspend();
+                    pause(Duration::from_millis(1_500)).await;
+                    server.resume();
+                }
+            }
+            let (known, told) = writing.await.expect("a history");
+            fdbserver::answers(&*store).await;
+            batches += check_all(&store, &keyspace, &known, seed).await;
+            duplicates += told;
+        }
+        println!("{batches} batches, {duplicates} duplicates");
+        assert!(batches > 300 && duplicates > 15, "the histories are not empty");
+    });
+}
+
 /// A duplicate is found wherever its first copy stands: in the tail, in the index, or appended by the same commit.
 #[tokio::test(start_paused = true)]
 async fn duplicates_are_found_above_and_below_the_seal() {
     let memory = MemoryStore::new(Arc::new(SeededRandomness::new(1)));
     let store: SharedStore = memory.clone();
-    make_topic(&store).await;
-    let keyspace = Keyspace::new(b"log");
-    let mut agent = Agent::new(&store, 5);
+    make_topic(&store, &log()).await;
+    let keyspace = log();
+    let mut agent = Agent::new(&store, &log(), 5);
     let of = partition(0);
     let mut objects = Vec::new();
     for sequence in 0..4 {
@@ -378,7 +437,7 @@ async fn duplicates_are_found_above_and_below_the_seal() {
 #[tokio::test(start_paused = true)]
 async fn a_gap_is_refused_and_leaves_no_trace() {
     let store: SharedStore = MemoryStore::new(Arc::new(SeededRandomness::new(2)));
-    let agent = Agent::new(&store, 5);
+    let agent = Agent::new(&store, &log(), 5);
     let batch = |sequence, position| {
         let producer = BatchProducer {
             id: ProducerId::new(5),
@@ -405,7 +464,7 @@ async fn a_gap_is_refused_and_leaves_no_trace() {
     // Known to the cluster, so that a start in the middle isn't taken for one that was forgotten.
     let ids = penstock_metadata::producer_ids::ProducerIds::new(
         Arc::clone(&store),
-        Keyspace::new(b"log"),
+        log(),
         Incarnation::FIRST,
         Duration::from_secs(3600),
     );
@@ -417,6 +476,6 @@ async fn a_gap_is_refused_and_leaves_no_trace() {
         mixed[..],
         [Fate::Appended(_), Fate::Refused(Refusal::OutOfOrderSequence), Fate::Appended(_)]
     ));
-    let entries = read_all(&store, partition(0)).await;
+    let entries = read_all(&store, &log(), partition(0)).await;
     assert_eq!(entries.iter().map(|entry| entry.base_offset.get()).collect::<Vec<_>>(), [0, 1]);
 }

@@ -1,4 +1,4 @@
-//! Random schedules of transactions on both in-process stores against one simple model.
+//! Random schedules of transactions on every store against one simple model.
 //!
 //! The model replays what committed in the order of the stamps. Every read must be what the replay shows at the
 //! transaction's read version; no committed transaction may have read what another wrote (with a conflict range)
@@ -18,6 +18,9 @@ use penstock_metadata::kv::embedded::{EmbeddedOptions, EmbeddedStore};
 use penstock_metadata::kv::memory::{MemoryFaults, MemoryStore};
 use penstock_types::{Randomness, SeededRandomness};
 
+#[cfg(feature = "foundationdb")]
+#[path = "support/fdbserver.rs"]
+mod fdbserver;
 #[path = "model/replay.rs"]
 mod replay;
 #[path = "model/schedule.rs"]
@@ -68,6 +71,15 @@ fn the_embedded_store_behaves_as_the_model() {
         .build()
         .expect("a runtime");
     check(150, &store, &runtime);
+}
+
+#[cfg(feature = "foundationdb")]
+#[test]
+fn foundationdb_behaves_as_the_model() {
+    match fdbserver::FdbServer::start("memory") {
+        Ok(server) => check(150, &server.store(), &fdbserver::runtime()),
+        Err(reason) => println!("skipped: foundationdb, random schedules: {reason}"),
+    }
 }
 
 fn open(path: &Path) -> Arc<EmbeddedStore> {

@@ -34,9 +34,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use penstock_types::{StoreVersion, Versionstamp};
 
+mod admission;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
+#[cfg(feature = "foundationdb")]
+pub mod foundationdb;
 pub mod memory;
 mod resolver;
 
@@ -196,7 +199,9 @@ pub struct Row {
 pub struct Page {
     /// The rows, in the order asked for.
     pub rows: Vec<Row>,
-    /// Whether the range holds more behind (before, if reversed) the last row.
+    /// Whether the range may hold more behind (before, if reversed) the last row; `false` says that it does not.
+    /// Where the page ended by its limit of rows it does hold more; where it ended by its bytes, the next page may
+    /// be empty.
     pub more: bool,
 }
 

@@ -23,6 +23,8 @@ mod writes;
 
 pub(super) use history::ConflictHistory;
 pub(super) use page::collect_page;
+#[cfg(feature = "foundationdb")]
+pub(super) use page::range_read;
 pub(super) use transaction::{Engine, EngineTransaction};
 pub(super) use watches::{PendingWatch, Wake, Watches};
 pub(super) use writes::{Latest, Mutation, Writes};

@@ -23,7 +23,7 @@ pub(crate) fn collect_page(
 }
 
 /// What a page has read of its range: everything up to its last row, or all of it if nothing is left.
-pub(super) fn range_read(range: KeyRange, page: &Page, options: RangeOptions) -> Option<KeyRange> {
+pub(crate) fn range_read(range: KeyRange, page: &Page, options: RangeOptions) -> Option<KeyRange> {
     if !page.more {
         return Some(range);
     }

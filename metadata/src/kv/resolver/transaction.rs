@@ -6,21 +6,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use penstock_types::{StoreVersion, Versionstamp};
+use penstock_types::StoreVersion;
 
 use super::page::range_read;
 use super::{Commit, Mutation, PendingWatch, Wake, Watches};
+use crate::kv::admission::{Admission, check_range, check_read_key};
 use crate::kv::{
     Committed, Isolation, KeyRange, Page, Priority, RangeOptions, StoreError, Transaction, Watch,
     WriteConflict, limits, single_key,
 };
-
-/// FoundationDB counts its own structures in a transaction's size: about so much for a mutation.
-const MUTATION_OVERHEAD: usize = 40;
-/// And so much for a conflict range.
-const RANGE_OVERHEAD: usize = 24;
-/// FoundationDB's form of a stamped key or value carries the stamp's position in 4 bytes, which its limits count.
-const STAMP_POSITION: usize = 4;
 
 /// What a store does for its transactions.
 pub(crate) trait Engine: Debug + Send + Sync + 'static {
@@ -67,8 +61,7 @@ pub(crate) struct EngineTransaction<E: Engine> {
     asked_version: Option<u64>,
     view: Option<(u64, E::View)>,
     commit: Commit,
-    /// Why it can't be committed, whatever else happens to it.
-    refusal: Option<StoreError>,
+    admission: Admission,
     watches: Vec<PendingWatch>,
 }
 
@@ -80,7 +73,7 @@ impl<E: Engine> EngineTransaction<E> {
             asked_version: None,
             view: None,
             commit: Commit::default(),
-            refusal: None,
+            admission: Admission::default(),
             watches: Vec::new(),
         }
     }
@@ -98,56 +91,16 @@ impl<E: Engine> EngineTransaction<E> {
         &self.view.as_ref().expect("the view was opened").1
     }
 
-    fn refuse(&mut self, refusal: StoreError) {
-        self.refusal.get_or_insert(refusal);
-    }
-
     fn note_read(&mut self, range: KeyRange) {
-        self.commit.bytes += range.start.len() + range.end.len() + RANGE_OVERHEAD;
+        self.admission.conflict_range(&range);
         self.commit.read_conflicts.push(range);
     }
 
-    fn note_write(&mut self, range: KeyRange) {
-        self.commit.bytes += range.start.len() + range.end.len() + RANGE_OVERHEAD;
-        self.commit.write_conflicts.push(range);
-    }
-
-    /// Whether the key may be written; notes the refusal if not.
-    fn admit_key(&mut self, first: Option<&u8>, bytes: usize) -> bool {
-        if bytes > limits::KEY_BYTES {
-            self.refuse(StoreError::TooLarge { what: "a key", bytes, limit: limits::KEY_BYTES });
-            return false;
-        }
-        if first == Some(&0xFF) {
-            self.refuse(outside());
-            return false;
-        }
-        true
-    }
-
-    fn admit_value(&mut self, bytes: usize) -> bool {
-        if bytes > limits::VALUE_BYTES {
-            self.refuse(StoreError::TooLarge { what: "a value", bytes, limit: limits::VALUE_BYTES });
-            return false;
-        }
-        true
-    }
-
-    fn admit_range(&mut self, range: &KeyRange) -> bool {
-        match check_range(range) {
-            Ok(()) => range.start < range.end,
-            Err(refusal) => {
-                self.refuse(refusal);
-                false
-            }
-        }
-    }
-
-    fn mutate(&mut self, key: &[u8], value_bytes: usize, conflict: WriteConflict, mutation: Mutation) {
-        self.commit.bytes += key.len() + value_bytes + MUTATION_OVERHEAD;
+    /// Takes a mutation that was admitted.
+    fn mutate(&mut self, key: &[u8], conflict: WriteConflict, mutation: Mutation) {
         self.commit.mutations.push(mutation);
         if conflict == WriteConflict::Yes {
-            self.note_write(single_key(key));
+            self.commit.write_conflicts.push(single_key(key));
         }
     }
 }
@@ -160,7 +113,8 @@ impl<E: Engine> Transaction for EngineTransaction<E> {
 
     fn set_read_version(&mut self, version: StoreVersion) {
         if self.view.is_some() {
-            self.refuse(StoreError::Failed { reason: "the read version was set behind a read".to_owned() });
+            let reason = "the read version was set behind a read".to_owned();
+            self.admission.refuse(StoreError::Failed { reason });
         } else {
             self.asked_version = Some(version.get());
         }
@@ -193,18 +147,15 @@ impl<E: Engine> Transaction for EngineTransaction<E> {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8], conflict: WriteConflict) {
-        if self.admit_key(key.first(), key.len()) && self.admit_value(value.len()) {
+        if self.admission.mutation(key, value.len(), conflict) {
             let mutation =
                 Mutation::Set { key: Bytes::copy_from_slice(key), value: Bytes::copy_from_slice(value) };
-            self.mutate(key, value.len(), conflict, mutation);
+            self.mutate(key, conflict, mutation);
         }
     }
 
     fn set_stamped_key(&mut self, prefix: &[u8], suffix: &[u8], value: &[u8], _conflict: WriteConflict) {
-        let bytes = prefix.len() + Versionstamp::LENGTH + suffix.len() + STAMP_POSITION;
-        if self.admit_key(prefix.first(), bytes) && self.admit_value(value.len()) {
-            // The key enters the write conflict ranges at the commit, when it is known, whatever was asked for.
-            self.commit.bytes += 3 * bytes + value.len() + MUTATION_OVERHEAD + RANGE_OVERHEAD;
+        if self.admission.stamped_key(prefix, suffix, value.len()) {
             self.commit.mutations.push(Mutation::SetStampedKey {
                 prefix: prefix.to_vec(),
                 suffix: suffix.to_vec(),
@@ -214,56 +165,53 @@ impl<E: Engine> Transaction for EngineTransaction<E> {
     }
 
     fn set_stamped_value(&mut self, key: &[u8], value: &[u8], stamp_at: usize, conflict: WriteConflict) {
-        let stamp_end = stamp_at.saturating_add(Versionstamp::LENGTH);
-        assert!(stamp_end <= value.len(), "no stamp fits at {stamp_at} in a value of {} bytes", value.len());
-        if self.admit_key(key.first(), key.len()) && self.admit_value(value.len() + STAMP_POSITION) {
+        if self.admission.stamped_value(key, value, stamp_at, conflict) {
             let mutation = Mutation::SetStampedValue {
                 key: Bytes::copy_from_slice(key),
                 value: value.to_vec(),
                 stamp_at,
             };
-            self.mutate(key, value.len() + STAMP_POSITION, conflict, mutation);
+            self.mutate(key, conflict, mutation);
         }
     }
 
     fn atomic_add(&mut self, key: &[u8], addend: i64, conflict: WriteConflict) {
-        if self.admit_key(key.first(), key.len()) {
-            self.mutate(key, 8, conflict, Mutation::Add { key: Bytes::copy_from_slice(key), addend });
+        if self.admission.mutation(key, 8, conflict) {
+            self.mutate(key, conflict, Mutation::Add { key: Bytes::copy_from_slice(key), addend });
         }
     }
 
     fn atomic_max(&mut self, key: &[u8], candidate: u64, conflict: WriteConflict) {
-        if self.admit_key(key.first(), key.len()) {
-            self.mutate(key, 8, conflict, Mutation::Max { key: Bytes::copy_from_slice(key), candidate });
+        if self.admission.mutation(key, 8, conflict) {
+            self.mutate(key, conflict, Mutation::Max { key: Bytes::copy_from_slice(key), candidate });
         }
     }
 
     fn clear(&mut self, key: &[u8], conflict: WriteConflict) {
-        if self.admit_key(key.first(), key.len()) {
-            self.mutate(key, key.len() + 1, conflict, Mutation::Clear { key: Bytes::copy_from_slice(key) });
+        if self.admission.mutation(key, key.len() + 1, conflict) {
+            self.mutate(key, conflict, Mutation::Clear { key: Bytes::copy_from_slice(key) });
         }
     }
 
     fn clear_range(&mut self, range: KeyRange, conflict: WriteConflict) {
-        if !self.admit_range(&range) {
-            return;
-        }
-        self.commit.bytes += range.start.len() + range.end.len() + MUTATION_OVERHEAD;
-        self.commit.mutations.push(Mutation::ClearRange { range: range.clone() });
-        if conflict == WriteConflict::Yes {
-            self.note_write(range);
+        if self.admission.clear_range(&range, conflict) {
+            self.commit.mutations.push(Mutation::ClearRange { range: range.clone() });
+            if conflict == WriteConflict::Yes {
+                self.commit.write_conflicts.push(range);
+            }
         }
     }
 
     fn add_read_conflict(&mut self, range: KeyRange) {
-        if self.admit_range(&range) {
+        if self.admission.range(&range) {
             self.note_read(range);
         }
     }
 
     fn add_write_conflict(&mut self, range: KeyRange) {
-        if self.admit_range(&range) {
-            self.note_write(range);
+        if self.admission.range(&range) {
+            self.admission.conflict_range(&range);
+            self.commit.write_conflicts.push(range);
         }
     }
 
@@ -277,18 +225,12 @@ impl<E: Engine> Transaction for EngineTransaction<E> {
     }
 
     fn size(&self) -> usize {
-        self.commit.bytes
+        self.admission.bytes()
     }
 
     async fn commit(mut self: Box<Self>) -> Result<Committed, StoreError> {
-        if let Some(refusal) = self.refusal.take() {
-            return Err(refusal);
-        }
-        let bytes = self.commit.bytes;
-        if bytes > limits::TRANSACTION_BYTES {
-            let limit = limits::TRANSACTION_BYTES;
-            return Err(StoreError::TooLarge { what: "a transaction", bytes, limit });
-        }
+        self.admission.check()?;
+        self.commit.bytes = self.admission.bytes();
         let writes = !self.commit.mutations.is_empty() || !self.commit.write_conflicts.is_empty();
         if !writes || !self.commit.read_conflicts.is_empty() || !self.watches.is_empty() {
             self.commit.read_version = Some(self.open().await?);
@@ -305,22 +247,4 @@ impl<E: Engine> Transaction for EngineTransaction<E> {
         }
         Ok(committed)
     }
-}
-
-/// The highest end of a range: keys from 0xFF on are FoundationDB's own.
-const END: &[u8] = &[0xFF];
-
-fn check_read_key(key: &[u8]) -> Result<(), StoreError> {
-    if key.first() == Some(&0xFF) { Err(outside()) } else { Ok(()) }
-}
-
-fn check_range(range: &KeyRange) -> Result<(), StoreError> {
-    if range.start > range.end {
-        return Err(StoreError::Failed { reason: "a range's start is behind its end".to_owned() });
-    }
-    if range.end.as_slice() > END { Err(outside()) } else { Ok(()) }
-}
-
-fn outside() -> StoreError {
-    StoreError::Failed { reason: "a key is outside the legal range: it begins with 0xFF".to_owned() }
 }
