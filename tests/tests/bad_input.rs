@@ -35,8 +35,13 @@ struct Victim {
 
 impl Victim {
     fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    fn start_with(more: &[&str]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let set = ["--set", "produce.memory.bytes=32MiB", "--set", "cache.bytes=32MiB"];
+        let mut set = vec!["--set", "produce.memory.bytes=32MiB", "--set", "cache.bytes=32MiB"];
+        more.iter().for_each(|option| set.extend(["--set", *option]));
         let spec = BrokerSpec::new(directory.path(), &set)?;
         let process = spec.start()?;
         create_topic(&spec, "good", PARTITIONS, &[])?;
@@ -106,7 +111,11 @@ impl Victim {
 }
 
 fn produce_frame(topic: &'static str, batch: Bytes) -> Result<Vec<u8>> {
-    let data = PartitionProduceData::default().with_index(0).with_records(Some(batch));
+    produce_frame_to(topic, 0, Some(batch))
+}
+
+fn produce_frame_to(topic: &'static str, partition: i32, records: Option<Bytes>) -> Result<Vec<u8>> {
+    let data = PartitionProduceData::default().with_index(partition).with_records(records);
     let topic = TopicProduceData::default()
         .with_name(TopicName(StrBytes::from_static_str(topic)))
         .with_partition_data(vec![data]);
@@ -292,6 +301,26 @@ fn batches_that_are_wrong() -> Result<()> {
     victim.finish()
 }
 
+/// Null instead of records is answered at once, as no batch is, and the connection is served on. (Apache Kafka 4.1 never
+/// answers, and reads the connection no more.) What Kafka finds before it looks at the records comes first.
+#[test]
+fn null_records() -> Result<()> {
+    let victim = Victim::start()?;
+    let mut raw = victim.connect()?;
+    for (partition, records, expected) in
+        [(0, None, 87), (0, Some(Bytes::new()), 87), (9, None, 3), (9, Some(Bytes::new()), 3)]
+    {
+        raw.send(&produce_frame_to("bad", partition, records.clone())?)?;
+        let Received::Frame(answer) = raw.receive()? else {
+            anyhow::bail!("{records:?} closes the connection")
+        };
+        let response = ProduceResponse::decode(&mut Bytes::from(answer).slice(5..), PRODUCE_VERSION)?;
+        let found = response.responses[0].partition_responses[0].error_code;
+        ensure!(found == expected, "{records:?} to partition {partition}: {found}");
+    }
+    victim.finish()
+}
+
 #[test]
 fn batches_that_unpack_to_gigabytes() -> Result<()> {
     const GIB: u32 = 1 << 30;
@@ -381,4 +410,53 @@ fn large_batch(victim: &Victim) -> Result<()> {
     let code = victim.produce("bad", builder.bytes())?;
     ensure!(code == Some(0), "{code:?}");
     Ok(())
+}
+
+/// Clients that send part of a large request and then nothing hold memory only until somebody else needs it.
+#[test]
+fn stalled_requests_give_way() -> Result<()> {
+    const STALLED: usize = 150;
+    let victim = Victim::start_with(&["queued.max.request.bytes=16MiB"])?;
+    let part = vec![1; 200 << 10];
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        let mut raw = victim.connect()?;
+        raw.send(&(900_i32 << 10).to_be_bytes())?;
+        // Past the bound the broker reads no more of it than fits the socket.
+        raw.send(&part)?;
+        stalled.push(raw);
+    }
+    for _ in 0..3 {
+        let begun = Instant::now();
+        large_batch(&victim).context("while others stall")?;
+        println!("a good request took {:?}", begun.elapsed());
+        ensure!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+    let closed = victim.spec.metric(r#"penstock_connections_closed_total{reason="slow_frame"}"#)?;
+    ensure!(closed >= 10.0, "{closed} stalled clients were closed");
+    drop(stalled);
+    victim.finish()
+}
+
+/// Connections from one address past `max.connections.per.ip` are closed at once.
+#[test]
+fn more_connections_than_an_address_may_have() -> Result<()> {
+    let victim =
+        Victim::start_with(&["max.connections.per.ip=1", "max.connections.per.ip.overrides=localhost:40"])?;
+    let mut clients = Vec::new();
+    let refused = r#"penstock_connections_closed_total{reason="too_many_of_address"}"#;
+    while victim.spec.metric(refused)? < 5.0 {
+        ensure!(clients.len() < 50, "the limit holds");
+        clients.push(victim.connect()?);
+    }
+    let open = victim.spec.metric("penstock_connections")?;
+    ensure!(open == 40.0, "{open} connections");
+    clients.last_mut().context("there are some")?.closed()?;
+    drop(clients);
+    let begun = Instant::now();
+    while victim.spec.metric("penstock_connections")? > 20.0 {
+        ensure!(begun.elapsed() < PATIENCE, "clients that went away are forgotten");
+        nap(Duration::from_millis(50));
+    }
+    victim.finish()
 }
