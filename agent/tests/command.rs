@@ -220,7 +220,8 @@ fn the_doctor_says_that_keys_are_missing_and_does_not_hang() {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
         doctor.env_remove(name);
     }
-    let settings = [("AWS_METADATA_ENDPOINT", &*url), ("AWS_ENDPOINT_URL", &*url), ("AWS_ALLOW_HTTP", "true")];
+    let settings =
+        [("AWS_METADATA_ENDPOINT", &*url), ("AWS_ENDPOINT_URL", &*url), ("AWS_ALLOW_HTTP", "true")];
     let begun = tokio::time::Instant::now();
     let output = doctor.envs(settings).stdin(Stdio::null()).output().expect("the command runs");
     assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());

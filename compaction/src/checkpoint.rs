@@ -268,7 +268,8 @@ impl Checkpoints {
                 for row in &page {
                     if builder.bytes() >= PART_BYTES {
                         let next = PartName { part: name.part + 1, ..name };
-                        let full = std::mem::replace(&mut builder, PartBuilder::new(&next, &cluster.cluster_id));
+                        let full =
+                            std::mem::replace(&mut builder, PartBuilder::new(&next, &cluster.cluster_id));
                         bytes += self.put(&name, full, false).await?;
                         name = next;
                     }

@@ -55,8 +55,12 @@ impl World {
         let memory = MemoryStore::new(Arc::clone(&randomness) as _);
         let store: SharedStore = memory.clone();
         let faulty = FaultyStore::in_memory(Arc::clone(&randomness) as _);
-        let bucket =
-            Bucket::with_store(Arc::clone(&faulty) as _, "p", &BucketOptions::default(), Arc::clone(&randomness) as _);
+        let bucket = Bucket::with_store(
+            Arc::clone(&faulty) as _,
+            "p",
+            &BucketOptions::default(),
+            Arc::clone(&randomness) as _,
+        );
         let cluster = ClusterIdentity {
             cluster_id: "cluster".to_owned(),
             incarnation: Incarnation::FIRST,
@@ -106,8 +110,12 @@ impl World {
                     producer: None,
                 };
                 let object = ObjectId::new(Incarnation::FIRST, StoreVersion::new(n), 9);
-                let row =
-                    LogRow::Data { leader_epoch: LeaderEpoch::FIRST, object, position: 0, batches: vec![facts] };
+                let row = LogRow::Data {
+                    leader_epoch: LeaderEpoch::FIRST,
+                    object,
+                    position: 0,
+                    batches: vec![facts],
+                };
                 let prefix = log::row_prefix(&self.keyspace, of, Incarnation::FIRST);
                 let n = (n as u32).to_be_bytes();
                 transaction.set_stamped_key(&prefix, &n, &row.encode(), WriteConflict::No);

@@ -144,5 +144,7 @@ fn the_normal_build_has_no_flags() {
     let table: toml::Table = text.parse().expect("TOML");
     assert_eq!(table.keys().collect::<Vec<_>>(), ["alias"]);
     let alias = table["alias"]["simulation"].as_array().expect("a list of arguments");
-    assert!(alias.iter().any(|argument| argument.as_str().is_some_and(|text| text.contains("tokio_unstable"))));
+    assert!(
+        alias.iter().any(|argument| argument.as_str().is_some_and(|text| text.contains("tokio_unstable")))
+    );
 }

@@ -244,7 +244,11 @@ async fn what_is_no_request_closes_the_connection_behind_the_answers_before() {
 
 #[tokio::test]
 async fn slow_and_idle_clients_are_closed() {
-    let frame = FrameDeadline { base: Duration::from_millis(150), slowest_bytes_per_second: 1 << 30, ..FrameDeadline::default() };
+    let frame = FrameDeadline {
+        base: Duration::from_millis(150),
+        slowest_bytes_per_second: 1 << 30,
+        ..FrameDeadline::default()
+    };
     let server = Running::start(Limits { idle: Duration::from_millis(300), frame, ..quick() });
     let mut idle = server.connect().await;
     let mut slow = server.connect().await;
@@ -324,7 +328,8 @@ async fn connections_of_an_address_are_bounded() {
     client.send(&request(1, b"i\x00")).await;
     assert!(client.receive().await.is_some());
 
-    let server = Running::start(Limits { per_address: AddressLimits { each: 0, overrides: [].into() }, ..quick() });
+    let server =
+        Running::start(Limits { per_address: AddressLimits { each: 0, overrides: [].into() }, ..quick() });
     assert_eq!(server.connect().await.receive().await, None);
 }
 
@@ -338,7 +343,11 @@ fn resident_bytes() -> usize {
 /// they are closed.
 #[tokio::test]
 async fn announced_frames_take_no_memory() {
-    let frame = FrameDeadline { base: Duration::from_millis(200), slowest_bytes_per_second: u32::MAX, ..FrameDeadline::default() };
+    let frame = FrameDeadline {
+        base: Duration::from_millis(200),
+        slowest_bytes_per_second: u32::MAX,
+        ..FrameDeadline::default()
+    };
     let server = Running::start(Limits { frame, ..quick() });
     let before = resident_bytes();
     let mut clients = Vec::new();

@@ -154,7 +154,9 @@ mod tests {
         let key = name(0xab, 7).key();
         assert_eq!(key, "checkpoints/ab/0000000100000000000000020000000000000003-00000007");
         assert_eq!(PartName::of_key(&key), Some(name(0xab, 7)));
-        for other in ["checkpoints/", "checkpoints/ab/x-00000007", "objects/ab/1", &key[..key.len() - 1], "cluster"] {
+        for other in
+            ["checkpoints/", "checkpoints/ab/x-00000007", "objects/ab/1", &key[..key.len() - 1], "cluster"]
+        {
             assert_eq!(PartName::of_key(other), None, "{other}");
         }
         assert_eq!(PartName::of_key(&key.replace("/ab/", "/AB/")), None);
