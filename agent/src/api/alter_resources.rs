@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::error::ResponseError;
 use penstock_metadata::keys::broker_config::BrokerScope;
-use penstock_metadata::topics::{Alteration, Operation, Request, validate_name};
+use penstock_metadata::topics::{Alteration, Operation, Request, check_alteration, validate_name};
 use penstock_types::TopicId;
 
 use super::config_resource::ResourceType;
@@ -121,13 +121,13 @@ fn target(broker: &Broker, wanted: &Wanted) -> Result<Target, Refusal> {
             }
             validate_name(&wanted.name)
                 .map_err(|error| Refusal::new(ResponseError::InvalidTopicException, error.to_string()))?;
-            match broker.topics.by_name(&wanted.name) {
-                Some(topic) => Ok(Target::Topic(topic.id, alteration)),
-                None => Err(Refusal::new(
-                    ResponseError::UnknownTopicOrPartition,
-                    format!("The topic '{}' does not exist.", wanted.name),
-                )),
+            if let Some(topic) = broker.topics.by_name(&wanted.name) {
+                return Ok(Target::Topic(topic.id, alteration));
             }
+            check_alteration(&alteration, &broker.topics.broker())
+                .map_err(|refused| Refusal::from(&refused))?;
+            let message = format!("The topic '{}' does not exist.", wanted.name);
+            Err(Refusal::new(ResponseError::UnknownTopicOrPartition, message))
         }
         ResourceType::Broker => Ok(Target::Broker(scope(&wanted.name, broker.identity.node_id)?, alteration)),
         ResourceType::BrokerLogger | ResourceType::ClientMetrics | ResourceType::Group => {

@@ -47,7 +47,8 @@ fn results(users: Vec<UserName>) -> Vec<DescribeUserScramCredentialsResult> {
 
 fn refusal(user: &str, times_named: usize) -> Refusal {
     if times_named > 1 {
-        let message = format!("Cannot describe SCRAM credentials for the same user twice in a single request: {user}");
+        let message =
+            format!("Cannot describe SCRAM credentials for the same user twice in a single request: {user}");
         return Refusal::new(ResponseError::DuplicateResource, message);
     }
     let message = format!("Attempt to describe a user credential that does not exist: {user}");

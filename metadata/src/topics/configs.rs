@@ -12,7 +12,7 @@ use super::alter::{AlterError, Alteration, Options};
 use super::create::{CONFIG_BYTES, size_of_configs};
 use super::{changes, read_rows};
 use crate::keys::broker_config::{self, BrokerScope};
-use crate::keys::topic::{Change, TopicRow};
+use crate::keys::topic::Change;
 use crate::kv::{Isolation, Transaction, WriteConflict};
 use crate::transact::{Abort, OnUnknown, TransactError, transact};
 
@@ -100,6 +100,12 @@ impl Options for BrokerOptions<'_> {
     }
 }
 
+/// Could a topic that has no options of its own be changed like that? Kafka asks this before it asks whether the topic
+/// is there. `broker` gives what topics inherit.
+pub fn check_alteration(alteration: &Alteration, broker: &BrokerConfig) -> Result<(), AlterTopicError> {
+    altered_configs(&Layer::new(), alteration, &broker.topic_defaults()).map(drop)
+}
+
 impl TopicAdmin {
     /// Changes topics' own options, in transactions of up to 500 topics; answers for each in order. A topic must not
     /// stand twice. `broker` gives what topics inherit.
@@ -140,8 +146,10 @@ impl TopicAdmin {
         let mut altered = Vec::new();
         for ((id, alteration), row) in alterations.iter().zip(rows) {
             let configs = match &row {
-                None => Err(AlterTopicError::NotFound { id: *id }),
-                Some(row) => altered_configs(row, alteration, inherited),
+                // A change that no topic could have is refused as such, also where the topic is gone.
+                None => altered_configs(&Layer::new(), alteration, inherited)
+                    .and(Err(AlterTopicError::NotFound { id: *id })),
+                Some(row) => altered_configs(&row.configs, alteration, inherited),
             };
             match (configs, row) {
                 (Ok(configs), Some(mut row)) => {
@@ -212,11 +220,11 @@ impl TopicAdmin {
 }
 
 fn altered_configs(
-    row: &TopicRow,
+    current: &Layer,
     alteration: &Alteration,
     inherited: &Layer,
 ) -> Result<Layer, AlterTopicError> {
-    let configs = alteration.apply(&row.configs, &TopicOptions(inherited))?;
+    let configs = alteration.apply(current, &TopicOptions(inherited))?;
     let bytes = size_of_configs(&configs);
     if bytes > CONFIG_BYTES {
         return Err(AlterTopicError::Size { bytes });

@@ -25,7 +25,7 @@ mod testing;
 pub use admin::{ChangeFailed, PARTITIONS_PER_REQUEST, Request, TopicAdmin};
 pub use alter::{AlterError, Alteration, Operation};
 pub use catalog::{Lookup, Topic, TopicCatalog, read_rows};
-pub use configs::{AlterBrokerError, AlterTopicError};
+pub use configs::{AlterBrokerError, AlterTopicError, check_alteration};
 pub use create::{AssignmentError, CONFIG_BYTES, CreateTopicError, NewTopic, PlannedTopic, Terms};
 pub use delete::{DeleteTopicError, deleted_topics};
 pub use names::{LONGEST_NAME, NameError, is_internal, validate_name};

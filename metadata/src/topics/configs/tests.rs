@@ -15,6 +15,10 @@ fn append(name: &str, items: &str) -> Alteration {
     Alteration::Increment(vec![(name.to_owned(), Operation::Append(items.to_owned()))])
 }
 
+fn delete(name: &str) -> Alteration {
+    Alteration::Increment(vec![(name.to_owned(), Operation::Delete)])
+}
+
 async fn alter(world: &World, id: TopicId, alteration: Alteration) -> Result<(), AlterTopicError> {
     world.admin.alter_topics(&[(id, alteration)], &BrokerConfig::default(), CHANGE).await.remove(0)
 }
@@ -55,6 +59,7 @@ async fn a_topics_options_change() {
 async fn wrong_options_change_nothing() {
     let world = World::new(2);
     let id = world.make(&["a"]).await[0];
+    let unknown = TopicId::from_bytes([3; 16]);
     let before = world.catalog().await.version();
     for (alteration, message) in [
         (set("nope", "1"), "Unknown topic config name: nope"),
@@ -77,12 +82,17 @@ async fn wrong_options_change_nothing() {
             "conflict topic config setting min.compaction.lag.ms (50) > max.compaction.lag.ms (5)",
         ),
     ] {
-        let refused = alter(&world, id, alteration).await.expect_err(message);
+        let refused = alter(&world, id, alteration.clone()).await.expect_err(message);
         assert_eq!(refused.to_string(), message);
+        // What no topic could have is refused as such, whether the topic is there or not.
+        assert_eq!(check_alteration(&alteration, &BrokerConfig::default()), Err(refused.clone()));
+        assert_eq!(alter(&world, unknown, alteration).await, Err(refused));
     }
-    let unknown = TopicId::from_bytes([3; 16]);
-    let refused = alter(&world, unknown, set("retention.ms", "1")).await;
-    assert_eq!(refused, Err(AlterTopicError::NotFound { id: unknown }));
+    for possible in [set("retention.ms", "1"), append("cleanup.policy", "compact"), delete("nope")] {
+        assert_eq!(check_alteration(&possible, &BrokerConfig::default()), Ok(()));
+        let refused = alter(&world, unknown, possible).await;
+        assert_eq!(refused, Err(AlterTopicError::NotFound { id: unknown }));
+    }
     assert_eq!(world.catalog().await.version(), before);
 }
 
