@@ -15,7 +15,7 @@ use super::PlannedPartition;
 /// A batch shorter than that is copied: a piece of its own costs the socket more than the copy.
 const COPY_BELOW: usize = 8 * 1024;
 /// Largest range of one read of the cache.
-const READ_BYTES: u64 = 4 * 1024 * 1024;
+pub(super) const READ_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Why the bytes of a plan can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +34,11 @@ pub(super) enum AssembleError {
 }
 
 /// Batches that lie behind one another in one object.
-struct Run<'a> {
-    object: ObjectId,
-    range: Range<u64>,
+pub(super) struct Run<'a> {
+    pub(super) object: ObjectId,
+    pub(super) range: Range<u64>,
     lagging: bool,
-    batches: &'a [BatchEntry],
+    pub(super) batches: &'a [BatchEntry],
 }
 
 /// The record batches of a plan, in pieces.
@@ -65,7 +65,7 @@ pub(super) async fn records(cache: &Cache, plan: &PlannedPartition) -> Result<Ve
     Ok(pieces.finish())
 }
 
-fn runs(batches: &[BatchEntry], sealed: Offset) -> Vec<Run<'_>> {
+pub(super) fn runs(batches: &[BatchEntry], sealed: Offset) -> Vec<Run<'_>> {
     let mut runs: Vec<Run<'_>> = Vec::new();
     let mut first = 0;
     for (index, batch) in batches.iter().enumerate() {

@@ -5,6 +5,7 @@
 //! - Nothing at or above the high watermark (read_committed: the last stable offset) of the same view is sent.
 //! - `min_bytes`, `max_wait`, `max_bytes`, each partition's limit and "at least one batch a request" hold as in Kafka.
 //! - A long poll that waits wakes on a commit of any agent; it subscribes before it looks, and never polls.
+//! - A long poll doesn't hold up the agent's end: it is answered with what there is.
 //!
 //! Deliberately absent: Kafka's wire messages (`api::fetch`).
 
@@ -13,6 +14,8 @@ pub mod session;
 mod assemble;
 mod offsets;
 mod plan;
+#[cfg(test)]
+mod properties;
 
 pub use offsets::{ListedOffset, OffsetQuery};
 pub use plan::{FetchLimits, PlannedPartition};
@@ -35,6 +38,7 @@ use penstock_storage::cache::{Cache, ReadError};
 use penstock_types::{LeaderEpoch, Offset, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// A permit of the memory budget stands for that many bytes.
 const PERMIT_BYTES: u64 = 1024;
@@ -182,6 +186,7 @@ pub struct Fetch {
     settings: FetchSettings,
     memory: Arc<Semaphore>,
     stats: FetchStats,
+    stopping: CancellationToken,
 }
 
 type Planned = Result<PlannedPartition, PartitionError>;
@@ -191,12 +196,19 @@ impl Fetch {
     pub fn new(parts: FetchParts, settings: FetchSettings) -> Arc<Self> {
         let permits = usize::try_from(settings.memory_bytes / PERMIT_BYTES).unwrap_or(usize::MAX);
         let memory = Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)));
-        Arc::new(Self { parts, settings, memory, stats: FetchStats::default() })
+        let stopping = CancellationToken::new();
+        Arc::new(Self { parts, settings, memory, stats: FetchStats::default(), stopping })
     }
 
     /// Counters.
     pub fn stats(&self) -> &FetchStats {
         &self.stats
+    }
+
+    /// Answers every fetch that waits with what there is; from now on none waits. Consumers ask for up to minutes,
+    /// longer than an agent may take to stop. Idempotent.
+    pub fn shutdown(&self) {
+        self.stopping.cancel();
     }
 
     /// Answers a fetch, at once or when there is enough. Safe to cancel. `immediate` makes it not wait: something
@@ -216,14 +228,18 @@ impl Fetch {
             let plan = self.plan(request).await;
             let bytes: u64 = plan.iter().flatten().map(PlannedPartition::bytes).sum();
             let enough = bytes >= request.min_bytes || plan.iter().any(Result::is_err);
-            let done = enough || subscriptions.is_empty() || Instant::now() >= deadline;
+            let over = Instant::now() >= deadline || self.stopping.is_cancelled();
+            let done = enough || subscriptions.is_empty() || over;
             if !done {
                 if !waited {
                     waited = true;
                     self.stats.waits.fetch_add(1, Ordering::Relaxed);
                 }
                 drop(plan);
-                wait_for_change(&mut subscriptions, deadline).await;
+                tokio::select! {
+                    () = self.stopping.cancelled() => {}
+                    () = wait_for_change(&mut subscriptions, deadline) => {}
+                }
                 self.stats.wakes.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
