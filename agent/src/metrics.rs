@@ -131,14 +131,14 @@ impl Collector for Gathered {
             Reading::Histograms(histograms) => {
                 for (labels, histogram) in histograms {
                     let count = histogram.buckets.iter().map(|(_, count)| count).sum();
+                    let HistogramReading { sum, buckets } = &histogram;
+                    if definition.labels.is_empty() {
+                        metric.encode_histogram::<[(&str, &str); 0]>(*sum, count, buckets, None)?;
+                        continue;
+                    }
                     let labels = label_set(definition, &labels);
                     let mut metric = metric.encode_family(&labels)?;
-                    metric.encode_histogram::<[(&str, &str); 0]>(
-                        histogram.sum,
-                        count,
-                        &histogram.buckets,
-                        None,
-                    )?;
+                    metric.encode_histogram::<[(&str, &str); 0]>(*sum, count, buckets, None)?;
                 }
                 Ok(())
             }

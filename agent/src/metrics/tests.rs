@@ -42,8 +42,13 @@ fn readings_become_text() {
         let buckets = vec![(0.5, 2), (f64::MAX, 1)];
         Reading::Histograms(vec![(vec!["put".into()], HistogramReading { sum: 9.0, buckets })])
     });
+    metrics.gather(definitions::STORE_GROUP_COMMITS, || {
+        Reading::Histograms(vec![(Vec::new(), HistogramReading { sum: 7.0, buckets: vec![(f64::MAX, 3)] })])
+    });
     let text = metrics.encode().expect("all encode");
     for line in [
+        "penstock_store_group_commits_count 3",
+        "penstock_store_group_commits_bucket{le=\"+Inf\"} 3",
         "# TYPE process_cpu_seconds counter",
         "process_cpu_seconds_total 1.5",
         "penstock_object_store_requests_total{operation=\"put\"} 3.0",
