@@ -30,7 +30,6 @@ fn partition(index: u64) -> TopicPartition {
 /// A batch as it must come out.
 #[derive(Debug, Clone)]
 struct Expected {
-    base_offset: i64,
     end_offset: i64,
     bytes: Vec<u8>,
 }
@@ -113,7 +112,7 @@ impl World {
         object.extend_from_slice(&bytes);
         bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
         bytes[12..16].copy_from_slice(&LeaderEpoch::FIRST.get().to_be_bytes());
-        log.push(Expected { base_offset, end_offset: base_offset + i64::from(records), bytes });
+        log.push(Expected { end_offset: base_offset + i64::from(records), bytes });
         BatchFacts { length, records, flags: 0, base_timestamp: 1, max_timestamp: 1, producer: None }
     }
 
