@@ -5,21 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address::{HostLimits, HostPort, ObjectStoreUrl};
+use crate::metadata::MetadataKind;
 use crate::options::options;
 use crate::value::{ByteSize, choice};
 
 /// What `penstock dev` sets before file, environment and flags: nobody bills the requests of a laptop's disk.
 pub const DEV_PROFILE: &[(&str, &str)] = &[("flush.put.budget.per.second", "1000")];
-
-choice! {
-    /// Which metadata store.
-    pub enum MetadataKind {
-        /// One process, one machine, durable: the default.
-        Embedded = "embedded",
-        /// Gone with the process: for tests.
-        Memory = "memory",
-    }
-}
 
 choice! {
     /// The checksum that an upload carries and that the object store verifies.
@@ -56,8 +47,9 @@ options! {
         /// (`metadata/`) and, unless `object.store` names another place, the data objects (`objects/`). One process
         /// at a time; created if missing.
         "data.dir" => data_dir: PathBuf = "./penstock-data";
-        /// The metadata store: `embedded` is durable and serves one agent; `memory` forgets everything at exit and
-        /// goes with `object.store=memory:///` only.
+        /// The metadata store: `embedded` is durable and serves one agent; `fdb:CLUSTER_FILE` is a FoundationDB and
+        /// serves any number of them (see "FoundationDB" below); `memory` forgets everything at exit and goes with
+        /// `object.store=memory:///` only.
         "metadata" => metadata: MetadataKind = "embedded";
         /// Where data objects are kept: `file:///PATH`, `s3://BUCKET/PREFIX` (credentials, region and endpoint from
         /// the usual `AWS_*` variables) or `memory:///`. Empty: `objects/` in `data.dir`.

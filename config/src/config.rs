@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::address::{HostPort, ObjectStoreUrl};
 use crate::agent::{
-    CacheOptions, CheckpointOptions, FetchOptions, FlushOptions, HttpOptions, LogOptions, MetadataKind, NodeOptions,
+    CacheOptions, CheckpointOptions, FetchOptions, FlushOptions, HttpOptions, LogOptions, NodeOptions,
     ProduceOptions, SealOptions, ServerOptions, UploadOptions,
 };
 use crate::broker::Layer;
+use crate::metadata::{FoundationDbOptions, MetadataKind};
 use crate::options::{Component, Definition};
 
 /// Kafka's broker options that have another name here, and that name.
@@ -50,6 +51,9 @@ pub enum Conflict {
         /// The object store.
         object_store: String,
     },
+    /// FoundationDB's client runs further threads in further copies of its library.
+    #[error("foundationdb.client.threads above 1 needs foundationdb.client.library, the path of libfdb_c")]
+    ClientThreadsWithoutLibrary,
     /// Nobody could connect.
     #[error(
         "max.connections.per.ip=0 is allowed only beside max.connections.per.ip.overrides: nobody could connect"
@@ -102,6 +106,8 @@ macro_rules! components {
 components! {
     /// Who this agent is and where its data lies.
     node: NodeOptions,
+    /// The metadata store of more than one agent.
+    foundationdb: FoundationDbOptions,
     /// Connections of Kafka clients.
     server: ServerOptions,
     /// Metrics and health.
@@ -195,12 +201,13 @@ impl AgentConfig {
             None | Some(_) => {}
         }
         let object_store = self.object_store();
-        let (metadata, durable) = match self.node.metadata {
-            MetadataKind::Embedded => ("embedded", true),
-            MetadataKind::Memory => ("memory", false),
-        };
-        if durable != object_store.is_durable() {
-            return Err(Conflict::MixedDurability { metadata, object_store: object_store.to_string() });
+        let metadata = &self.node.metadata;
+        if metadata.is_durable() != object_store.is_durable() {
+            let (metadata, object_store) = (metadata.word(), object_store.to_string());
+            return Err(Conflict::MixedDurability { metadata, object_store });
+        }
+        if self.foundationdb.client_threads > 1 && self.foundationdb.client_library.is_none() {
+            return Err(Conflict::ClientThreadsWithoutLibrary);
         }
         // As Kafka refuses it.
         if self.server.max_connections_per_ip == 0

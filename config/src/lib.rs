@@ -16,6 +16,7 @@ pub mod definition;
 pub mod group;
 pub mod kafka_reference;
 pub mod load;
+mod metadata;
 mod nearest;
 pub mod options;
 pub mod reference;
@@ -24,11 +25,12 @@ pub mod value;
 
 pub use address::{HostLimits, HostPort, ObjectStoreUrl};
 pub use agent::{
-    CacheOptions, CheckpointOptions, DEV_PROFILE, FetchOptions, FlushOptions, HttpOptions, LogFormat, LogOptions, MetadataKind,
-    NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadChecksum, UploadOptions,
+    CacheOptions, CheckpointOptions, DEV_PROFILE, FetchOptions, FlushOptions, HttpOptions, LogFormat,
+    LogOptions, NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadChecksum, UploadOptions,
 };
 pub use config::{AgentConfig, Conflict};
 pub use group::GroupOptions;
 pub use load::{Inputs, LoadError, Loaded, Source, load};
+pub use metadata::{FoundationDbOptions, MetadataKind};
 pub use options::{Component, Definition};
 pub use value::{ByteSize, OptionValue, Secret};
