@@ -23,6 +23,8 @@ use crate::kv::{Isolation, Priority, SharedStore, StoreError, Watch};
 const LINGER: Duration = Duration::from_secs(5);
 /// A watch that has not fired for so long is armed anew.
 const REARM: Duration = Duration::from_secs(10);
+/// The pause after the first error of the store; each further one doubles it.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause after an error of the store.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -74,25 +76,16 @@ impl FeedWatch {
     }
 
     async fn follow(self: Arc<Self>, slot: Slot, sender: Arc<watch::Sender<Versionstamp>>) {
-        let mut wait = Duration::from_millis(10);
+        let mut wait = SHORTEST_PAUSE;
         loop {
             let armed = self.arm(slot).await;
             let fired = match armed {
                 Ok((stamp, watch)) => {
-                    wait = Duration::from_millis(10);
                     // Also tells when nothing is new: the subscriber looks for itself.
                     sender.send_if_modified(|last| std::mem::replace(last, stamp) != stamp);
                     watch
                 }
-                Err(error) => {
-                    tracing::debug!(%error, slot = slot.get(), "a feed can't be watched now");
-                    wait = (wait * 2).min(LONGEST_PAUSE);
-                    let wait = wait;
-                    Box::pin(async move {
-                        pause(wait).await;
-                        Ok(())
-                    })
-                }
+                Err(error) => Box::pin(std::future::ready(Err(error))),
             };
             let idle = async {
                 sender.closed().await;
@@ -101,8 +94,18 @@ impl FeedWatch {
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return,
-                _ = fired => {}
-                () = pause(REARM) => {}
+                fired = fired => match fired {
+                    Ok(()) => wait = SHORTEST_PAUSE,
+                    // A store that can't be read, or has too many watches, is asked again, but not at once.
+                    Err(error) => {
+                        tracing::debug!(%error, slot = slot.get(), "a feed can't be watched now");
+                        tokio::select! {
+                            () = self.stopping.cancelled() => return,
+                            () = pause(wait) => wait = (wait * 2).min(LONGEST_PAUSE),
+                        }
+                    }
+                },
+                () = pause(REARM) => wait = SHORTEST_PAUSE,
                 () = idle => {
                     let mut slots = self.slots.lock();
                     if sender.receiver_count() == 0 {
