@@ -85,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, &mut CommandLine::command()),
     };
+    crate::start::stop_foundationdb();
     error::exit_code(outcome)
 }
 

@@ -11,9 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_config::{AgentConfig, HostPort};
+use penstock_config::{AgentConfig, HostPort, MetadataKind};
 use penstock_metadata::feed_watch::FeedWatch;
-use penstock_metadata::keys::Keyspace;
 use penstock_metadata::kv::SharedStore;
 use penstock_storage::bucket::Bucket;
 use penstock_types::{Clock, OsRandomness, Randomness, SystemClock};
@@ -27,12 +26,14 @@ use crate::metrics::{self, Metrics};
 use crate::server::{self, BrokerService, Limits, ServerStats, Stopped};
 
 mod credentials;
+mod distributed;
 mod error;
 mod jobs;
 mod services;
 mod stores;
 
 pub(crate) use credentials::without_credentials;
+pub(crate) use distributed::{open_foundationdb, stop_foundationdb};
 pub use error::{AgentFailure, ShutdownError, StartError};
 use jobs::Jobs;
 use services::{Opened, Services};
@@ -107,10 +108,13 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     readiness.starting("opening the metadata store");
     let metadata = stores::open_metadata(&config, &parts).await?;
     let bucket = stores::open_bucket(&config, &parts)?;
-    let keyspace = Keyspace::new(b"");
+    let keyspace = stores::keyspace(&config);
     let cluster = stores::open_cluster(&metadata, &bucket, &keyspace, &parts, &readiness).await?;
-    // Uploads that a killed process began. The store's lock says that nobody else is uploading here.
-    if let Err(error) = bucket.remove_unfinished_uploads().await {
+    // Uploads that a killed process began. The store's lock says that nobody else is uploading here, unless the store is
+    // one that agents share.
+    if !matches!(config.node.metadata, MetadataKind::FoundationDb(_))
+        && let Err(error) = bucket.remove_unfinished_uploads().await
+    {
         tracing::warn!(%error, "unfinished uploads can't be removed");
     }
     readiness.starting("reading topics");
@@ -198,7 +202,8 @@ impl RunningAgent {
             let ended = self.server.is_finished();
             if ended { Stopped { cut_off: 0 } } else { self.server.await.unwrap_or(Stopped { cut_off: 0 }) }
         };
-        // Calls that wait for other members of a group would outlast any deadline.
+        // Fetches that wait for records, and calls that wait for other members of a group, would outlast any deadline.
+        self.broker.fetch.shutdown();
         let (stopped, (), ()) =
             tokio::join!(server, self.broker.groups.shutdown(), self.broker.produce.shutdown());
         self.jobs.stop().await;

@@ -34,7 +34,8 @@ pub(super) struct ConfigArguments {
     /// --metadata memory, memory:/// [default: objects/ in the data directory]
     #[arg(long, value_name = "URL")]
     object_store: Option<String>,
-    /// The metadata store: embedded (durable) or memory (gone at exit) [default: embedded]
+    /// The metadata store: embedded (durable, one agent), fdb:CLUSTER_FILE (a FoundationDB, any number of agents) or
+    /// memory (gone at exit) [default: embedded]
     #[arg(long, value_name = "STORE")]
     metadata: Option<String>,
     /// Set any option of docs/configuration.md; can be given several times
@@ -50,6 +51,7 @@ Examples:
   penstock dev --data-dir /tmp/p --listen 127.0.0.1:19092 --http 127.0.0.1:19644
   penstock dev --listen 0.0.0.0:9092 --advertise 192.168.1.7:9092
   penstock dev --metadata memory --object-store memory:///
+  penstock agent --metadata fdb:/etc/foundationdb/fdb.cluster --object-store s3://bucket/prefix
   penstock agent --config penstock.toml --set cache.bytes=1GiB")]
 pub(super) struct AgentArguments {
     #[command(flatten)]
@@ -182,6 +184,7 @@ async fn stop(agent: RunningAgent, signals: &mut Signals, config: &AgentConfig) 
 #[expect(clippy::exit, reason = "a second interrupt asks for exactly this")]
 fn exit_at_once() -> ! {
     eprintln!("interrupted twice: exiting without waiting for what is in flight");
+    crate::start::stop_foundationdb();
     std::process::exit(INTERRUPTED)
 }
 

@@ -17,9 +17,10 @@ fn text(loaded: &Loaded, agent: &RunningAgent) -> String {
     let config = &loaded.config;
     let identity = &agent.broker.identity;
     let bootstrap = penstock_config::HostPort::new(&*identity.advertised_host, identity.advertised_port);
-    let metadata = match config.node.metadata {
+    let metadata = match &config.node.metadata {
         MetadataKind::Embedded => config.metadata_directory().display().to_string(),
         MetadataKind::Memory => "in memory, gone at exit".to_owned(),
+        MetadataKind::FoundationDb(cluster_file) => format!("FoundationDB, {}", cluster_file.display()),
     };
     let server = if bootstrap.to_string() == DEFAULT_BOOTSTRAP {
         String::new()

@@ -48,6 +48,21 @@ pub enum StartError {
     /// The metadata store can't be opened.
     #[error(transparent)]
     Metadata(#[from] embedded::OpenError),
+    /// FoundationDB can't be opened.
+    #[error("{reason}")]
+    FoundationDb {
+        /// Why.
+        reason: String,
+    },
+    /// This binary has no client of FoundationDB.
+    #[error(
+        "metadata=fdb:{} needs a penstock that is built with its cargo feature `foundationdb`, and this one is not",
+        cluster_file.display()
+    )]
+    WithoutFoundationDb {
+        /// The cluster file that was asked for.
+        cluster_file: PathBuf,
+    },
     /// The metadata store fails.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -14,6 +14,7 @@ use penstock_metadata::kv::embedded::{EmbeddedOptions, EmbeddedStore};
 use penstock_metadata::kv::memory::MemoryStore;
 use penstock_storage::bucket::{Bucket, BucketOptions, HedgeOptions, UploadChecksum};
 
+use super::distributed::open_foundationdb;
 use super::{Parts, StartError, without_credentials};
 use crate::http::Readiness;
 
@@ -21,7 +22,7 @@ use crate::http::Readiness;
 #[derive(Debug)]
 pub(super) enum Metadata {
     Embedded(Arc<EmbeddedStore>),
-    /// In memory, or given by a test: nothing to close.
+    /// In memory, elsewhere, or given by a test: nothing to close.
     Other(SharedStore),
 }
 
@@ -55,7 +56,7 @@ pub(super) async fn open_metadata(config: &AgentConfig, parts: &Parts) -> Result
     if let Some(store) = &parts.store {
         return Ok(Metadata::Other(Arc::clone(store)));
     }
-    match config.node.metadata {
+    match &config.node.metadata {
         MetadataKind::Memory => Ok(Metadata::Other(MemoryStore::new(Arc::clone(&parts.randomness)))),
         MetadataKind::Embedded => {
             let data_directory = config.node.data_dir.clone();
@@ -69,6 +70,22 @@ pub(super) async fn open_metadata(config: &AgentConfig, parts: &Parts) -> Result
                 Err(error) => Err(StartError::Interrupted { reason: error.to_string() }),
             }
         }
+        MetadataKind::FoundationDb(cluster_file) => {
+            let (cluster_file, options) = (cluster_file.clone(), config.foundationdb.clone());
+            let open = move || open_foundationdb(&cluster_file, &options);
+            match tokio::task::spawn_blocking(open).await {
+                Ok(opened) => opened.map(Metadata::Other),
+                Err(error) => Err(StartError::Interrupted { reason: error.to_string() }),
+            }
+        }
+    }
+}
+
+/// The keys of the cluster in its metadata store.
+pub(super) fn keyspace(config: &AgentConfig) -> Keyspace {
+    match config.node.metadata {
+        MetadataKind::FoundationDb(_) => Keyspace::new(config.foundationdb.prefix.as_bytes()),
+        MetadataKind::Embedded | MetadataKind::Memory => Keyspace::new(b""),
     }
 }
 

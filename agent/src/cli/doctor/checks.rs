@@ -1,5 +1,7 @@
 //! The checks beside the bucket.
 
+use std::path::Path;
+
 use penstock_config::{AgentConfig, MetadataKind};
 use penstock_metadata::kv::Store;
 use penstock_metadata::kv::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
@@ -22,8 +24,10 @@ pub(super) fn data_directory(config: &AgentConfig) -> Check {
 /// The metadata store can be opened and read.
 pub(super) async fn metadata(config: &AgentConfig) -> Check {
     const NAME: &str = "metadata store";
-    if config.node.metadata == MetadataKind::Memory {
-        return Check::skipped(NAME, "it is in memory");
+    match &config.node.metadata {
+        MetadataKind::Memory => return Check::skipped(NAME, "it is in memory"),
+        MetadataKind::FoundationDb(cluster_file) => return foundationdb(NAME, cluster_file, config).await,
+        MetadataKind::Embedded => {}
     }
     let directory = config.metadata_directory();
     let open = tokio::task::spawn_blocking({
@@ -43,6 +47,19 @@ pub(super) async fn metadata(config: &AgentConfig) -> Check {
             if closed.is_err() { Check::new(NAME, closed) } else { check }
         }
     }
+}
+
+/// FoundationDB gives a read version.
+async fn foundationdb(name: &'static str, cluster_file: &Path, config: &AgentConfig) -> Check {
+    let (file, options) = (cluster_file.to_owned(), config.foundationdb.clone());
+    let opened = tokio::task::spawn_blocking(move || crate::start::open_foundationdb(&file, &options)).await;
+    let store = match opened {
+        Err(error) => return Check::new(name, Err::<(), _>(error)),
+        Ok(Err(error)) => return Check::new(name, Err::<(), _>(error)),
+        Ok(Ok(store)) => store,
+    };
+    let read = store.begin(penstock_metadata::kv::Priority::Default).read_version().await;
+    Check::new(name, read).with(format!("FoundationDB of {} answers", cluster_file.display()))
 }
 
 /// Clients reach the advertised address, if an agent runs.
