@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use penstock_tests::load::{Load, Plan, create_topic};
 use penstock_tests::minio::Minio;
 use penstock_tests::proxy::{Fault, Proxy};
+use penstock_tests::wire::{Raw, Received, frame};
 use penstock_tests::{BrokerSpec, http_get, nap};
 use tokio::time::Instant;
 
@@ -44,6 +45,49 @@ fn sigterm_under_load_loses_nothing() -> Result<()> {
     let outcome = load.finish()?;
     ensure!(outcome.acknowledged == outcome.sent && outcome.found == outcome.sent, "{outcome:?}");
     ensure!(broker.terminate()? == Some(0), "SIGTERM ends it with exit code 0");
+    Ok(())
+}
+
+/// A Fetch (version 4) from the start of partition 0 that waits a minute for a record.
+fn patient_fetch(topic: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend_from_slice(&(-1_i32).to_be_bytes()); // a consumer, not a replica
+    body.extend_from_slice(&60_000_i32.to_be_bytes()); // max wait
+    body.extend_from_slice(&1_i32.to_be_bytes()); // min bytes
+    body.extend_from_slice(&(1_i32 << 20).to_be_bytes()); // max bytes
+    body.push(0); // read_uncommitted
+    body.extend_from_slice(&1_i32.to_be_bytes()); // one topic
+    body.extend_from_slice(&(topic.len() as i16).to_be_bytes());
+    body.extend_from_slice(topic.as_bytes());
+    body.extend_from_slice(&1_i32.to_be_bytes()); // one partition
+    body.extend_from_slice(&0_i32.to_be_bytes());
+    body.extend_from_slice(&0_i64.to_be_bytes()); // from offset 0 on
+    body.extend_from_slice(&(1_i32 << 20).to_be_bytes()); // max bytes
+    frame(1, 4, 7, false, &body)
+}
+
+/// A consumer that waits for records doesn't hold up the end: it is answered, and the exit code is 0.
+#[test]
+fn a_long_poll_does_not_hold_up_the_end() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let spec = BrokerSpec::new(directory.path(), &["--set", "shutdown.deadline.ms=30s"])?;
+    let mut broker = spec.start()?;
+    create_topic(&spec, "quiet", 1, &[])?;
+    let mut consumer = Raw::connect(&spec, Duration::from_secs(40))?;
+    consumer.send(&patient_fetch("quiet"))?;
+    let begun = Instant::now();
+    while spec.metric("penstock_fetch_waits_total")? < 1.0 {
+        ensure!(begun.elapsed() < Duration::from_secs(10), "the fetch doesn't wait");
+        nap(Duration::from_millis(10));
+    }
+    let begun = Instant::now();
+    broker.signal("TERM")?;
+    let code = broker.ended(Duration::from_secs(40))?;
+    ensure!(code == Some(0), "exit code {code:?}: {:?}", broker.complaints());
+    ensure!(begun.elapsed() < Duration::from_secs(15), "stopped in {:?}", begun.elapsed());
+    let Received::Frame(answer) = consumer.receive()? else { anyhow::bail!("the fetch wasn't answered") };
+    ensure!(answer.starts_with(&7_i32.to_be_bytes()), "{answer:?}");
+    ensure!(consumer.receive()? == Received::Closed, "a connection outlives its broker");
     Ok(())
 }
 
