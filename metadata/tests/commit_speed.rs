@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use penstock_metadata::kv::embedded::{EmbeddedOptions, EmbeddedStore};
-use penstock_metadata::kv::{Priority, SharedStore, WriteConflict};
+use penstock_metadata::kv::{Priority, SharedStore, StoreError, WriteConflict};
 use tokio::time::Instant;
 
 #[cfg(feature = "foundationdb")]
@@ -26,9 +26,10 @@ enum Rows {
     Plain,
 }
 
-async fn commit_for(store: SharedStore, committer: u32, rows: Rows) -> Vec<Duration> {
+/// How long each commit took, and how many failed.
+async fn commit_for(store: SharedStore, committer: u32, rows: Rows) -> (Vec<Duration>, usize) {
     let began = Instant::now();
-    let mut took = Vec::new();
+    let (mut took, mut failed) = (Vec::new(), 0);
     while began.elapsed() < LASTS {
         let mut transaction = store.begin(Priority::Default);
         for row in 0..ROWS {
@@ -46,24 +47,30 @@ async fn commit_for(store: SharedStore, committer: u32, rows: Rows) -> Vec<Durat
             }
         }
         let before = Instant::now();
-        transaction.commit().await.expect("nobody conflicts");
-        took.push(before.elapsed());
+        match transaction.commit().await {
+            Ok(_) => took.push(before.elapsed()),
+            Err(StoreError::Conflict) => panic!("nobody conflicts"),
+            Err(_) => failed += 1,
+        }
     }
-    took
+    (took, failed)
 }
 
 /// Runs so many committers and prints what they managed.
 async fn measure(store: SharedStore, committers: u32, rows: Rows) {
     let tasks =
         (0..committers).map(|committer| tokio::spawn(commit_for(Arc::clone(&store), committer, rows)));
-    let mut took = Vec::new();
+    let (mut took, mut failures) = (Vec::new(), 0);
     for task in join_all(tasks).await {
-        took.extend(task.expect("a committer"));
+        let (of_one, failed) = task.expect("a committer");
+        took.extend(of_one);
+        failures += failed;
     }
+    assert!(!took.is_empty(), "nothing was committed");
     took.sort_unstable();
     let at = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
     println!(
-        "{}: {committers} committers, {ROWS} rows each ({rows:?}): {:.0} commits/s, p50 {:?}, p99 {:?}",
+        "{}: {committers} committers, {ROWS} rows each ({rows:?}): {:.0} commits/s, p50 {:?}, p99 {:?}, {failures} failed",
         store.name(),
         took.len() as f64 / LASTS.as_secs_f64(),
         at(50),

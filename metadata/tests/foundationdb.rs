@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use penstock_metadata::kv::foundationdb::{FoundationDbOptions, FoundationDbStore};
 use penstock_metadata::kv::{
-    Isolation, Outcome, Priority, RangeOptions, SharedStore, Store, StoreError, WriteConflict, prefixed,
+    Isolation, Outcome, Priority, RangeOptions, SharedStore, Store, StoreError, Watch, WriteConflict,
+    prefixed,
 };
 use penstock_types::pause;
 
@@ -64,7 +65,7 @@ async fn traffic(store: SharedStore, of: u32, stop: Arc<AtomicBool>) -> Told {
         }
         let mut transaction = store.begin(Priority::Default);
         // Half of them write blindly: their commits can't be kept from being sent by a read that fails.
-        if of % 2 == 0 {
+        if of.is_multiple_of(2) {
             match transaction.get(b"traffic/nothing", Isolation::Serializable).await {
                 Ok(value) => assert_eq!(value, None),
                 Err(error) => {
@@ -200,28 +201,30 @@ fn watches_survive_a_restart_of_the_server() {
     });
 }
 
+/// Arms a watch on a key of its own.
+async fn arm(store: &dyn Store, number: u8) -> Watch {
+    let mut transaction = store.begin(Priority::Default);
+    let watch = transaction.watch(&[b'w', number]);
+    transaction.commit().await.expect("the transaction itself is fine");
+    watch
+}
+
 #[test]
 fn watches_are_bounded() {
     with_server("too many watches", "memory", async |server| {
         let options = FoundationDbOptions { max_watches: 5, ..server.options() };
         let store = FoundationDbStore::open(&options).expect("the store opens");
         answers(&*store).await;
-        let arm = async |number: u8| {
-            let mut transaction = store.begin(Priority::Default);
-            let watch = transaction.watch(&[b'w', number]);
-            transaction.commit().await.expect("the transaction itself is fine");
-            watch
-        };
         let mut armed = Vec::new();
         for number in 0..5 {
-            armed.push(tokio::spawn(arm(number).await));
+            armed.push(tokio::spawn(arm(&*store, number).await));
         }
         pause(Duration::from_secs(1)).await;
-        assert_eq!(arm(5).await.await, Err(StoreError::Throttled));
+        assert_eq!(arm(&*store, 5).await.await, Err(StoreError::Throttled));
         // Dropping one makes room.
         armed.remove(0).abort();
         pause(Duration::from_secs(1)).await;
-        let watch = tokio::spawn(arm(6).await);
+        let watch = tokio::spawn(arm(&*store, 6).await);
         pause(Duration::from_secs(1)).await;
         set(&*store, &[b'w', 6], b"x").await.expect("a commit");
         assert_eq!(watch.await.expect("the task"), Ok(()));

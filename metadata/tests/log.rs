@@ -373,7 +373,7 @@ fn acknowledged_batches_are_in_the_log_of_a_foundationdb_that_fails() {
             // In the first histories nothing fails.
             for round in 0..(seed / 4) {
                 pause(Duration::from_millis(60 + 7 * seed)).await;
-                if (seed + round) % 2 == 0 {
+                if (seed + round).is_multiple_of(2) {
                     server.kill();
                     server.restart();
                 } else {

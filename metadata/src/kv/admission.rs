@@ -8,7 +8,7 @@ use penstock_types::Versionstamp;
 use super::{KeyRange, StoreError, WriteConflict, limits};
 
 /// FoundationDB counts its own structures in a transaction's size: about so much for a mutation.
-const MUTATION_OVERHEAD: usize = 40;
+const MUTATION_OVERHEAD: usize = 44;
 /// And so much for a conflict range.
 const RANGE_OVERHEAD: usize = 24;
 /// FoundationDB's form of a stamped key or value carries the stamp's position in 4 bytes, which its limits count.

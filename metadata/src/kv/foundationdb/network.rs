@@ -162,7 +162,8 @@ fn network_options(options: &NetworkOptions) -> Result<Vec<(&'static str, Networ
     if let Some(password) = &tls.key_password {
         set.push(("the passphrase of the TLS key", NetworkOption::TLSPassword(password.0.clone())));
     }
-    let files: [(_, _, fn(String) -> NetworkOption); 5] = [
+    type Named<'a> = (&'static str, &'a Option<PathBuf>, fn(String) -> NetworkOption);
+    let files: [Named<'_>; 5] = [
         ("the TLS certificate", &tls.certificate, NetworkOption::TLSCertPath),
         ("the TLS key", &tls.key, NetworkOption::TLSKeyPath),
         ("the TLS authorities", &tls.authorities, NetworkOption::TLSCaPath),

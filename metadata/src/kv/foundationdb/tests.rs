@@ -78,7 +78,9 @@ async fn sizes_are_never_counted_too_low() {
             }
             let (ours, theirs) = (transaction.size(), transaction.native_size().await);
             assert!(ours >= theirs, "{name}, {conflict:?}: {ours} bytes here, {theirs} there");
-            assert!(ours < 3 * theirs + 100, "{name}, {conflict:?}: {ours} bytes here, {theirs} there");
+            // Its estimate leaves clears out; the commit counts them.
+            let near = theirs == 0 || ours < 3 * theirs + 100;
+            assert!(near, "{name}, {conflict:?}: {ours} bytes here, {theirs} there");
         }
     }
 }
