@@ -137,11 +137,11 @@ def kafka_jars(state):
 
 
 @contextlib.contextmanager
-def kafka(libs, directory):
+def kafka(libs, directory, kind):
     port, controller = free_port(), free_port()
-    data = directory / "kafka"
+    data = directory / f"kafka-{kind}"
     data.mkdir()
-    properties = directory / "kafka.properties"
+    properties = directory / f"kafka-{kind}.properties"
     properties.write_text(f"""process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
@@ -154,7 +154,7 @@ offsets.topic.replication.factor=1
 group.initial.rebalance.delay.ms=0
 """)
     java = ["java", "-Xmx1g", "-cp", f"{libs}/*"]
-    log = open(directory / "kafka.log", "w")
+    log = open(directory / f"kafka-{kind}.log", "w")
     subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c",
                     str(properties)], check=True, stdout=log, stderr=log)
     process = subprocess.Popen([*java, "kafka.Kafka", str(properties)], stdout=log, stderr=log)
@@ -195,12 +195,19 @@ def make_topic(binary, broker, topic):
 
 
 SHAPES = {
-    "1 KiB records, 512 KiB batches": ["--record-bytes", "1024", "--batch-bytes", "524288", "--linger-ms", "20", "--producers", "4"],
-    "100 B records, 16 KiB batches": ["--record-bytes", "100", "--batch-bytes", "16384", "--linger-ms", "5", "--producers", "8"],
+    "1 KiB records, 512 KiB batches": ["--record-bytes", "1024", "--batch-bytes", "524288", "--linger-ms", "20",
+                                       "--producers", "4"],
+    "100 B records, 16 KiB batches": ["--record-bytes", "100", "--batch-bytes", "16384", "--linger-ms", "5",
+                                      "--producers", "32", "--queue-bytes", "1048576"],
 }
+# What a broker of the overload run may hold, all in all; Penstock's own defaults are larger.
+BOUNDS = {"queued.max.request.bytes": 64, "queued.max.decoded.bytes": 32, "request.buffers.retained.bytes": 32,
+          "produce.memory.bytes": 64, "fetch.memory.bytes": 64, "cache.bytes": 64, "cache.lagging.bytes": 16,
+          "cache.loading.bytes": 16}
 
 
-def throughput(binary, broker, seconds):
+def produce_throughput(binary, broker, seconds):
+    """Produces each shape, then reads it: much of it is no longer in a cache of 128 MiB."""
     rows = {}
     for index, (shape, arguments) in enumerate(SHAPES.items()):
         topic = f"bench-{index}"
@@ -209,8 +216,44 @@ def throughput(binary, broker, seconds):
         # Once unmeasured: the first touch of memory that is used again and again afterwards isn't the broker's cost.
         bench(binary, broker, "produce", *common, *arguments, "--seconds", str(max(3, seconds // 2)))
         rows[f"produce, {shape}"] = bench(binary, broker, "produce", *common, *arguments, "--seconds", str(seconds))
-        rows[f"consume, {shape}"] = bench(binary, broker, "consume", "--topic", topic, "--seconds", "60")
+        rows[f"consume from the store, {shape}"] = bench(
+            binary, broker, "consume", "--topic", topic, "--seconds", str(seconds))
     return rows
+
+
+def consume_throughput(binary, broker, seconds):
+    """Reads what the cache still holds: 256 MiB of each shape."""
+    rows = {}
+    for index, (shape, arguments) in enumerate(SHAPES.items()):
+        topic = f"cached-{index}"
+        make_topic(binary, broker, topic)
+        records = (256 << 20) // int(arguments[1])
+        bench(binary, broker, "produce", "--topic", topic, "--partitions", "6", *arguments, "--records-max", str(records),
+              "--seconds", str(4 * seconds))
+        bench(binary, broker, "consume", "--topic", topic, "--seconds", str(seconds))
+        rows[f"consume from the cache, {shape}"] = bench(
+            binary, broker, "consume", "--topic", topic, "--seconds", str(seconds))
+    return rows
+
+
+def overload(binary, broker, seconds):
+    """Ten times what the broker took before, by ten times the producers, on an open schedule."""
+    make_topic(binary, broker, "overload")
+    common = ["--topic", "overload", "--partitions", "6", "--record-bytes", "1024", "--batch-bytes", "524288",
+              "--linger-ms", "20"]
+    before = bench(binary, broker, "produce", *common, "--producers", "4", "--seconds", str(max(10, seconds // 3)))
+    if before is None:
+        return {}
+    rate = before["records_per_second"]
+    after = bench(binary, broker, "produce", *common, "--producers", "40", "--queue-bytes", "1048576",
+                  "--rate", str(int(10 * rate)), "--seconds", str(seconds))
+    if after is None:
+        return {}
+    return {"overload": {
+        "capacity_mib_per_second": before["mib_per_second"], "goodput_mib_per_second": after["mib_per_second"],
+        "goodput_share": after["mib_per_second"] / before["mib_per_second"],
+        "peak_memory_mib": after["broker_peak_memory_mib"], "bound_mib": sum(BOUNDS.values()),
+        "failed": after["failed"], "seconds": after["seconds"]}}
 
 
 def latency(binary, broker, seconds, rates):
@@ -231,7 +274,7 @@ def print_tables(results):
     print("|---|---|---|---|---|---|")
     for broker, rows in results.items():
         for what, row in rows.items():
-            if row and not what.startswith("latency"):
+            if row and not what.startswith(("latency", "overload")):
                 cells = [number(row["broker_cpu_seconds_per_gib"]), number(row["mib_per_second"], 0),
                          number(row.get("put_per_gib"), 0), number(row["broker_peak_memory_mib"], 0)]
                 print(f"| {what} | {broker} | " + " | ".join(cells) + " |")
@@ -242,6 +285,11 @@ def print_tables(results):
             if row and what.startswith("latency"):
                 told = {each["what"]: f"{each['p50_ms']:.1f} / {each['p99_ms']:.1f}" for each in row["latencies"]}
                 print(f"| {what.split()[2]} | {broker} | {told.get('produce')} | {told.get('end-to-end')} |")
+    for broker, rows in results.items():
+        if row := rows.get("overload"):
+            print(f"\n{broker}, ten times overloaded for {row['seconds']:.0f} s: {row['goodput_mib_per_second']:.0f} of "
+                  f"{row['capacity_mib_per_second']:.0f} MiB/s ({row['goodput_share']:.0%}), peak memory "
+                  f"{row['peak_memory_mib']:.0f} MiB, bounds {row['bound_mib']} MiB together, {row['failed']} failed")
 
 
 def main():
@@ -250,6 +298,8 @@ def main():
     parser.add_argument("--seconds", type=int, default=20, help="of each measurement (default: 20)")
     parser.add_argument("--rates", default="10,100,1000", help="records per second of the latency runs")
     parser.add_argument("--only", choices=["minio", "disk", "kafka"], action="append", help="only these brokers")
+    parser.add_argument("--stages", default="produce,consume,latency,overload", help="which stages (default: all)")
+    parser.add_argument("--overload-seconds", type=int, default=60, help="of the overload (default: 60)")
     parser.add_argument("--flush", default="flush.put.budget.per.second=10", help="the flush policy of the throughput runs")
     parser.add_argument("--json", type=pathlib.Path, help="write all results there")
     arguments = parser.parse_args()
@@ -260,13 +310,22 @@ def main():
     results = {}
 
     def run(name, make):
-        """Throughput and latency each on a fresh broker."""
-        print(f"… {name}: throughput", file=sys.stderr)
-        with make("throughput", [arguments.flush, "cache.bytes=128MiB"]) as broker:
-            results[name] = throughput(binary, broker, arguments.seconds)
-        print(f"… {name}: latency", file=sys.stderr)
-        with make("latency", []) as broker:
-            results[name] |= latency(binary, broker, arguments.seconds, rates)
+        """Each stage on a fresh broker."""
+        results[name] = {}
+        stages = [
+            ("produce", [arguments.flush, "cache.bytes=128MiB"], lambda broker: produce_throughput(
+                binary, broker, arguments.seconds)),
+            ("consume", [arguments.flush, "cache.bytes=1GiB"], lambda broker: consume_throughput(
+                binary, broker, arguments.seconds)),
+            ("latency", [], lambda broker: latency(binary, broker, arguments.seconds, rates)),
+            ("overload", [f"{option}={mib}MiB" for option, mib in BOUNDS.items()], lambda broker: overload(
+                binary, broker, arguments.overload_seconds)),
+        ]
+        for stage, options, measure in stages:
+            if stage in arguments.stages.split(","):
+                print(f"… {name}: {stage}", file=sys.stderr)
+                with make(stage, options) as broker:
+                    results[name] |= measure(broker)
 
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as temporary:
         directory = pathlib.Path(temporary)
@@ -283,9 +342,7 @@ def main():
             if libs is None:
                 print("skipped: Apache Kafka (no java or mvn)", file=sys.stderr)
             else:
-                with kafka(libs, directory) as broker:
-                    results["Apache Kafka"] = throughput(binary, broker, arguments.seconds)
-                    results["Apache Kafka"] |= latency(binary, broker, arguments.seconds, rates)
+                run("Apache Kafka", lambda kind, _options: kafka(libs, directory, kind))
     print_tables(results)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")

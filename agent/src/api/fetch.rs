@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchRequest, FetchTopic, ForgottenTopic};
+use penstock_metadata::kv::StoreError;
 use penstock_metadata::topics::Topic;
 use penstock_types::{PartitionIndex, TopicId, TopicPartition};
 
 use super::context::RequestContext;
 use super::fetch_encode::{self, AnsweredPartition};
+use super::produce::CATALOG_AGE;
 use crate::broker::Broker;
 use crate::fetch::session::{
     FetchContext, News, PartitionKey, SessionError, SessionRequest, TopicKey, Wanted,
@@ -36,7 +38,7 @@ pub(crate) async fn handle(
         Ok(fetch) => fetch,
         Err(error) => return fetch_encode::refusal(context, session_error(error)),
     };
-    if let Err(error) = broker.topics.refresh().await {
+    if let Err(error) = know_topics(broker, &fetch).await {
         tracing::debug!(%error, "topics can't be read; a fetch goes by what is known");
     }
     let is_replica = request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0;
@@ -72,6 +74,14 @@ pub(crate) async fn handle(
     let answered = fetch.partitions.iter().zip(&answers).zip(told).filter(|(_, told)| *told);
     let answered = answered.map(|(((key, _), answer), _)| AnsweredPartition { key, answer });
     fetch_encode::answer(context, fetch.session, isolation, answered, fetched.memory)
+}
+
+/// Has the catalog at hand. What a partition holds is validated by the feed; that a topic was deleted by another agent
+/// may be learnt a moment later, as in Kafka.
+async fn know_topics(broker: &Broker, fetch: &FetchContext) -> Result<(), StoreError> {
+    broker.topics.refresh_if_older(CATALOG_AGE).await?;
+    let is_known = |(key, wanted): &(PartitionKey, Wanted)| resolve(broker, key, wanted).is_ok();
+    if fetch.partitions.iter().all(is_known) { Ok(()) } else { broker.topics.refresh().await }
 }
 
 fn tell(

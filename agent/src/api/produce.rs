@@ -30,7 +30,7 @@ use crate::server::{Answer, PendingAnswer};
 const ZSTD_ALLOWED: i16 = 7;
 
 /// A change of a topic's options by another agent is followed after that long, or with the next commit.
-const CATALOG_AGE: Duration = Duration::from_secs(1);
+pub(super) const CATALOG_AGE: Duration = Duration::from_secs(1);
 
 /// A partition of the answer before the append: where its result will come from.
 struct Slot {
