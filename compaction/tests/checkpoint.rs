@@ -136,6 +136,7 @@ impl World {
             target_bytes: usize::MAX,
             reverse: false,
             isolation: Isolation::Snapshot,
+            written_at: None,
         };
         transaction.range(prefixed(&self.keyspace.family(family)), options).await.expect("rows").rows
     }

@@ -292,7 +292,8 @@ impl<G: TopicGround> Committer<G> {
                 log::rows_from(&self.keyspace, *partition, &first)
             })
             .collect::<Vec<_>>();
-        let options = RangeOptions::page(1_000, Isolation::Snapshot);
+        // Behind one's own row lie only rows of this version, and the counter, which one has added to.
+        let options = RangeOptions::page(1_000, Isolation::Snapshot).all_written_at(stamp.version());
         let pages = transaction.ranges(ranges.clone(), options).await?;
         let mut found = Vec::with_capacity(rows.len());
         for (((partition, own), range), mut page) in by_partition.into_iter().zip(ranges).zip(pages) {

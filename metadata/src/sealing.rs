@@ -72,6 +72,7 @@ pub async fn seal_partition(
         target_bytes: MOST_BYTES,
         reverse: false,
         isolation: Isolation::Snapshot,
+        written_at: None,
     };
     let page = transaction.range(rows.clone(), options).await?;
     let max_timestamp = state.max_timestamp.timestamp;

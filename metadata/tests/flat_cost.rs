@@ -27,6 +27,10 @@ use penstock_types::{
     SeededRandomness, Sequence, StoreVersion, TopicId, TopicPartition,
 };
 
+/// The agent's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Partitions that one object holds.
 const TOUCHED: u64 = 10;
 /// Committers at a time.

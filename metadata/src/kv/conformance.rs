@@ -57,6 +57,7 @@ pub const CASES: &[Case] = cases![
     reads::several_reads_answer_in_order,
     reads::all_reads_see_one_version,
     reads::own_writes_are_not_seen,
+    reads::what_a_commit_wrote_is_read_at_its_version,
     conflicts::a_changed_read_conflicts,
     conflicts::an_absent_key_that_appears_conflicts,
     conflicts::write_skew_is_refused,

@@ -24,10 +24,11 @@ use penstock_types::pause;
 use tokio::sync::{mpsc, oneshot};
 
 use super::resolver::{
-    Commit, Engine, EngineTransaction, PendingWatch, VersionClock, WINDOW, Wake, Watches, collect_page,
+    Commit, Engine, EngineTransaction, PendingWatch, VersionClock, WINDOW, Wake, Watches, Writes, bounds,
+    collect_page,
 };
 use super::{
-    Committed, Durability, KeyRange, Page, Priority, RangeOptions, Store, StoreError, Transaction, limits,
+    Committed, Durability, KeyRange, Page, Priority, RangeOptions, Row, Store, StoreError, Transaction, limits,
 };
 
 mod committer;
@@ -205,6 +206,19 @@ struct View {
     rows: Arc<DiskView>,
 }
 
+/// The rows of a range among those that a group wrote.
+fn rows_of<'a>(
+    writes: &'a Writes,
+    range: &KeyRange,
+    reverse: bool,
+) -> Box<dyn Iterator<Item = Result<Row, StoreError>> + 'a> {
+    let row = |(key, value): (&Bytes, &Option<Bytes>)| {
+        value.as_ref().map(|value| Ok(Row { key: key.clone(), value: value.clone() }))
+    };
+    let rows = writes.range::<[u8], _>(bounds(range)).filter_map(row);
+    if reverse { Box::new(rows.rev()) } else { Box::new(rows) }
+}
+
 fn closed() -> StoreError {
     StoreError::Unavailable { reason: "the metadata store is closed".to_owned() }
 }
@@ -278,6 +292,11 @@ impl Engine for Shared {
 
     async fn range(&self, view: &View, range: &KeyRange, options: RangeOptions) -> Result<Page, StoreError> {
         self.check_age(view)?;
+        if let Some(written_at) = options.written_at
+            && let Some(writes) = self.published.lock().written_at(written_at.get())
+        {
+            return collect_page(rows_of(&writes, range, options.reverse), options);
+        }
         collect_page(view.rows.range(range, options.reverse), options)
     }
 

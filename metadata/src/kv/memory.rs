@@ -259,6 +259,13 @@ impl Engine for Shared {
     async fn range(&self, view: &View, range: &KeyRange, options: RangeOptions) -> Result<Page, StoreError> {
         self.before_read(view).await?;
         let state = self.state.lock();
+        if let Some(written_at) = options.written_at {
+            let wrong = written_at.get() != view.0 || state.rows.older_in(range, view.0).is_some();
+            if wrong {
+                let reason = format!("a row of {range:?} was not last written at {written_at:?}, as was said");
+                return Err(StoreError::Failed { reason });
+            }
+        }
         let rows = state.rows.range_at(range, view.0).map(Ok::<Row, StoreError>);
         if options.reverse { collect_page(rows.rev(), options) } else { collect_page(rows, options) }
     }

@@ -171,17 +171,26 @@ pub struct RangeOptions {
     pub reverse: bool,
     /// Whether what was read enters the read conflict ranges (only as far as the page reaches).
     pub isolation: Isolation,
+    /// The caller knows that every row of the range was last written at exactly this version, which is the read
+    /// version. A store that has its last commits at hand may answer from them; others take no notice. Where it isn't
+    /// so, the answer may miss rows (the memory store fails, so that tests find out).
+    pub written_at: Option<StoreVersion>,
 }
 
 impl RangeOptions {
     /// A page of at most `limit` rows and 1 MB, forwards.
     pub fn page(limit: usize, isolation: Isolation) -> Self {
-        Self { limit, target_bytes: 1_000_000, reverse: false, isolation }
+        Self { limit, target_bytes: 1_000_000, reverse: false, isolation, written_at: None }
     }
     /// The same, backwards.
     #[must_use]
     pub fn reversed(self) -> Self {
         Self { reverse: true, ..self }
+    }
+    /// The same, of rows that were all last written at the read version `version`.
+    #[must_use]
+    pub fn all_written_at(self, version: StoreVersion) -> Self {
+        Self { written_at: Some(version), ..self }
     }
 }
 

@@ -125,3 +125,34 @@ pub(super) async fn own_writes_are_not_seen(context: Context) {
     let rows = context.rows().await;
     assert_eq!(rows, [(b"a".to_vec(), b"new".to_vec()), (b"c".to_vec(), b"new".to_vec())]);
 }
+
+/// Whoever commits reads back at that version, saying that all of it was written then.
+pub(super) async fn what_a_commit_wrote_is_read_at_its_version(context: Context) {
+    context.set("a", "before").await;
+    context.set("r1", "before").await;
+    context.set("z", "before").await;
+    for number in 0..3u8 {
+        let (r1, r2, r3) = (context.key("r1"), context.key("r2"), context.key("r3"));
+        let committed = context
+            .write(|t| {
+                t.set(&r1, &[number], WriteConflict::Yes);
+                t.atomic_add(&r2, 1, WriteConflict::No);
+                t.set(&r3, b"gone", WriteConflict::No);
+                t.clear(&r3, WriteConflict::No);
+            })
+            .await;
+        let mut transaction = context.begin();
+        transaction.set_read_version(committed.version);
+        let options = page(10).all_written_at(committed.version);
+        let found = transaction.range(context.range("r", "s"), options).await.expect("a page");
+        assert!(!found.more);
+        let values: Vec<Vec<u8>> = found.rows.iter().map(|row| row.value.to_vec()).collect();
+        assert_eq!(values, [vec![number], u64::from(number + 1).to_le_bytes().to_vec()]);
+        let last = transaction.range(context.range("r", "s"), RangeOptions { limit: 1, ..options.reversed() }).await;
+        let last = last.expect("a page");
+        assert!(last.more && last.rows[0].key == r2);
+        let pages = vec![context.range("r2", "s"), context.range("r3", "s")];
+        let pages = transaction.ranges(pages, options).await.expect("pages");
+        assert_eq!((pages[0].rows.len(), pages[1].rows.len()), (1, 0));
+    }
+}

@@ -136,7 +136,7 @@ impl Committer {
         drop(latest);
         let ceiling = self.shared.published.lock().ceiling();
         let raised = (ceiling < version.saturating_add(RESERVE / 2)).then(|| version.saturating_add(RESERVE));
-        self.write(version, &writes, raised)?;
+        let writes = self.write(version, writes, raised)?;
         if !results.is_empty() {
             self.shared.counters.group_of(results.len());
         }
@@ -193,13 +193,14 @@ impl Committer {
     }
 
     /// Writes, waits for stable storage and publishes.
-    fn write(&mut self, version: u64, writes: &Writes, ceiling: Option<u64>) -> Result<(), String> {
+    fn write(&mut self, version: u64, writes: Writes, ceiling: Option<u64>) -> Result<Arc<Writes>, String> {
+        let writes = Arc::new(writes);
         if writes.is_empty() && ceiling.is_none() {
             self.shared.published.lock().end_group_without_rows(version);
-            return Ok(());
+            return Ok(writes);
         }
         let begun = Instant::now();
-        self.rows.write(writes, ceiling).map_err(|error| error.to_string())?;
+        self.rows.write(&writes, ceiling).map_err(|error| error.to_string())?;
         let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let view = self.rows.view();
         let counters = &self.shared.counters;
@@ -214,7 +215,7 @@ impl Committer {
             published.raise_ceiling(ceiling);
             self.shared.reserve_asked.store(false, Ordering::Relaxed);
         }
-        published.publish(version, view);
-        Ok(())
+        published.publish(version, view, Arc::clone(&writes));
+        Ok(writes)
     }
 }

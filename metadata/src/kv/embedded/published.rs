@@ -5,7 +5,12 @@ use std::sync::Arc;
 
 use super::disk::DiskView;
 use crate::kv::StoreError;
-use crate::kv::resolver::WINDOW;
+use crate::kv::resolver::{WINDOW, Writes};
+
+/// So many groups' rows are kept at hand, for those who read what they just wrote.
+const GROUPS_AT_HAND: usize = 32;
+/// A group with more rows isn't.
+const ROWS_AT_HAND: usize = 4_096;
 
 #[derive(Debug)]
 pub(super) struct Published {
@@ -17,6 +22,8 @@ pub(super) struct Published {
     ceiling: u64,
     /// Published states by version, ascending: each holds until the next one. Empty once closed.
     ring: VecDeque<(u64, Arc<DiskView>)>,
+    /// What the last groups wrote, by version, ascending.
+    at_hand: VecDeque<(u64, Arc<Writes>)>,
 }
 
 impl Published {
@@ -26,6 +33,7 @@ impl Published {
             in_flight: None,
             ceiling,
             ring: VecDeque::from([(first_version, Arc::new(view))]),
+            at_hand: VecDeque::new(),
         }
     }
 
@@ -71,6 +79,12 @@ impl Published {
         }
     }
 
+    /// What the group of exactly that version wrote, if it is at hand.
+    pub(super) fn written_at(&self, version: u64) -> Option<Arc<Writes>> {
+        let found = self.at_hand.binary_search_by_key(&version, |(written, _)| *written).ok()?;
+        self.at_hand.get(found).map(|(_, writes)| Arc::clone(writes))
+    }
+
     /// Begins a group: its version is above all handed out. `None` once closed.
     pub(super) fn begin_group(&mut self, now: u64) -> Option<(u64, Arc<DiskView>)> {
         let latest = self.latest()?;
@@ -80,12 +94,18 @@ impl Published {
     }
 
     /// Makes a group readable that is on stable storage.
-    pub(super) fn publish(&mut self, version: u64, view: DiskView) {
+    pub(super) fn publish(&mut self, version: u64, view: DiskView, writes: Arc<Writes>) {
         assert_eq!(self.in_flight.take(), Some(version), "only the group in flight is published");
         assert!(version > self.last_version, "a version handed out is below every later commit");
         self.last_version = version;
         if !self.ring.is_empty() {
             self.ring.push_back((version, Arc::new(view)));
+        }
+        if self.at_hand.len() == GROUPS_AT_HAND {
+            self.at_hand.pop_front();
+        }
+        if writes.len() <= ROWS_AT_HAND {
+            self.at_hand.push_back((version, writes));
         }
         self.forget(version);
     }
@@ -103,6 +123,7 @@ impl Published {
 
     pub(super) fn close(&mut self) {
         self.ring.clear();
+        self.at_hand.clear();
     }
 
     pub(super) fn is_closed(&self) -> bool {

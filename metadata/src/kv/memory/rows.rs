@@ -63,6 +63,14 @@ impl VersionedRows {
         })
     }
 
+    /// A row of the range, seen at `version`, that was not last written at it.
+    pub(super) fn older_in(&self, range: &KeyRange, version: u64) -> Option<Bytes> {
+        self.rows.range::<[u8], _>(bounds(range)).find_map(|(key, history)| {
+            let (written, value) = history.iter().rev().find(|(written, _)| *written <= version)?;
+            (value.is_some() && *written < version).then(|| key.clone())
+        })
+    }
+
     #[cfg(test)]
     pub(super) fn entries(&self) -> usize {
         self.rows.values().map(Vec::len).sum()
