@@ -141,7 +141,7 @@ impl World {
             let (most, mut answer) = (target.max_bytes.min(left), Vec::new());
             for batch in batches {
                 let fits = (answer.len() + batch.bytes.len()) as u64 <= most;
-                if !fits && !(nothing_yet && answer.is_empty()) {
+                if !(fits || nothing_yet && answer.is_empty()) {
                     break;
                 }
                 answer.extend_from_slice(&batch.bytes);

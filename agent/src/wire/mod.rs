@@ -14,6 +14,6 @@ pub mod schema;
 
 pub use cursor::Malformed;
 pub use frame::{EncodeError, Frame};
-pub use header::{HeaderError, RequestHeader};
 pub use frame_memory::{FrameMemory, FramePermit};
+pub use header::{HeaderError, RequestHeader};
 pub use reader::{FrameDeadline, FrameReader, Patience, ReadError, ReceivedFrame};

@@ -28,7 +28,8 @@ use super::resolver::{
     collect_page,
 };
 use super::{
-    Committed, Durability, KeyRange, Page, Priority, RangeOptions, Row, Store, StoreError, Transaction, limits,
+    Committed, Durability, KeyRange, Page, Priority, RangeOptions, Row, Store, StoreError, Transaction,
+    limits,
 };
 
 mod committer;

@@ -262,7 +262,8 @@ impl Engine for Shared {
         if let Some(written_at) = options.written_at {
             let wrong = written_at.get() != view.0 || state.rows.older_in(range, view.0).is_some();
             if wrong {
-                let reason = format!("a row of {range:?} was not last written at {written_at:?}, as was said");
+                let reason =
+                    format!("a row of {range:?} was not last written at {written_at:?}, as was said");
                 return Err(StoreError::Failed { reason });
             }
         }

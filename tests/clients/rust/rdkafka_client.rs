@@ -213,7 +213,7 @@ impl Consumer for Reader {
         for _ in 0..10 {
             match self.0.commit(&offsets, CommitMode::Sync) {
                 Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::RebalanceInProgress) => {
-                    nap(POLL)
+                    nap(POLL);
                 }
                 committed => return Ok(committed?),
             }

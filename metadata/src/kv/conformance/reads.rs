@@ -148,7 +148,8 @@ pub(super) async fn what_a_commit_wrote_is_read_at_its_version(context: Context)
         assert!(!found.more);
         let values: Vec<Vec<u8>> = found.rows.iter().map(|row| row.value.to_vec()).collect();
         assert_eq!(values, [vec![number], u64::from(number + 1).to_le_bytes().to_vec()]);
-        let last = transaction.range(context.range("r", "s"), RangeOptions { limit: 1, ..options.reversed() }).await;
+        let last =
+            transaction.range(context.range("r", "s"), RangeOptions { limit: 1, ..options.reversed() }).await;
         let last = last.expect("a page");
         assert!(last.more && last.rows[0].key == r2);
         let pages = vec![context.range("r2", "s"), context.range("r3", "s")];
