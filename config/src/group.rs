@@ -18,7 +18,7 @@ pub struct GroupOptions {
     /// `group.max.session.timeout.ms`: a member that asks for a longer session is refused.
     pub max_session_timeout: Duration,
     /// `group.initial.rebalance.delay.ms`: how long the first rebalance of an empty group waits for more members;
-    /// again as long whenever one came, within the members' rebalance time-out. 0: not at all.
+    /// again as long whenever one came, within the members' rebalance time-out. At least [`SHORTEST_REBALANCE_DELAY`].
     pub initial_rebalance_delay: Duration,
     /// `group.max.size`: further members are refused.
     pub max_size: usize,
@@ -44,7 +44,7 @@ impl GroupOptions {
         Self {
             min_session_timeout: ms("group.min.session.timeout.ms"),
             max_session_timeout: ms("group.max.session.timeout.ms"),
-            initial_rebalance_delay: ms("group.initial.rebalance.delay.ms"),
+            initial_rebalance_delay: ms("group.initial.rebalance.delay.ms").max(SHORTEST_REBALANCE_DELAY),
             max_size: size("group.max.size"),
             offset_metadata_max: size("offset.metadata.max.bytes").min(OFFSET_METADATA_CHARACTERS_MAX),
             offsets_retention: Duration::from_secs(60 * number("offsets.retention.minutes")),
@@ -53,6 +53,11 @@ impl GroupOptions {
         }
     }
 }
+
+/// The first rebalance of a group waits so long also with a delay of 0. Apache Kafka ends it behind a timer and a write
+/// that lingers (`group.coordinator.append.linger.ms`, 5 ms), so members that start together come into one generation;
+/// client tests rely on it.
+pub const SHORTEST_REBALANCE_DELAY: Duration = Duration::from_millis(5);
 
 /// Kafka's defaults.
 impl Default for GroupOptions {
@@ -86,7 +91,7 @@ mod tests {
             ("offset.metadata.max.bytes".to_owned(), "1000000".to_owned()),
         ]);
         let options = GroupOptions::of(&BrokerConfig::new(layer).expect("valid options"));
-        assert_eq!(options.initial_rebalance_delay, Duration::ZERO);
+        assert_eq!(options.initial_rebalance_delay, SHORTEST_REBALANCE_DELAY);
         assert_eq!(options.offset_metadata_max, OFFSET_METADATA_CHARACTERS_MAX);
     }
 }

@@ -43,6 +43,12 @@ def acls(world):
     body = {"ResourceTypeFilter": world.random.choice((1, 2)), "ResourceNameFilter": None, "PrincipalFilter": None,
             "HostFilter": None, "Operation": 1, "PermissionType": 1}
     world.ask("DescribeAcls", body)
+    acl = {"ResourceType": 2, "ResourceName": "x", "ResourcePatternType": 3, "Principal": "User:alice", "Host": "*",
+           "Operation": 3, "PermissionType": 3}
+    world.ask("CreateAcls", {"Creations": [acl] * world.random.randrange(3)})
+    pattern = {"ResourceTypeFilter": 2, "ResourceNameFilter": None, "PatternTypeFilter": 1, "PrincipalFilter": None,
+               "HostFilter": "*", "Operation": 1, "PermissionType": 1}
+    world.ask("DeleteAcls", {"Filters": [pattern] * world.random.randrange(3)})
 
 
 def quotas(world):

@@ -91,7 +91,7 @@ Kafka's client jar carries: all versions that Penstock serves of CreateTopics, D
 DescribeTopicPartitions, DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources, Produce, Fetch
 (with sessions), ListOffsets, OffsetForLeaderEpoch, InitProducerId, FindCoordinator, the classic groups' APIs,
 ApiVersions, DescribeCluster, DescribeQuorum, ListPartitionReassignments, ElectLeaders, DescribeAcls,
-DescribeClientQuotas, DescribeUserScramCredentials and DescribeLogDirs, right requests and wrong ones.
+CreateAcls, DeleteAcls, DescribeClientQuotas, DescribeUserScramCredentials and DescribeLogDirs, right requests and wrong ones.
 
 Both of these tables are what the test goes by; whatever else differs fails it.
 """

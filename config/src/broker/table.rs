@@ -198,7 +198,8 @@ pub const DEFINITIONS: &[BrokerDefinition] = &[
             default: Some("3000"),
             validator: Validator::Any,
             support: Support::Honoured,
-            documentation: "How long the first rebalance of an empty group waits for more members, in milliseconds.",
+            documentation: "How long the first rebalance of an empty group waits for more members, in milliseconds; \
+                            at least 5, so that members that start together come into one generation.",
         },
         mutability: Mutability::ReadOnly,
         alternatives: &[],
