@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release -q -p penstock-agent
-exec python3 tests/bench/run.py --bin target/release/penstock "$@"
+exec python3 tests/bench/run.py --bin "${CARGO_TARGET_DIR:-target}/release/penstock" "$@"

@@ -18,6 +18,7 @@ USAGE
 
 cd "$(dirname "$0")/.." || exit 2
 ROOT=$PWD
+TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 STATE=${PENSTOCK_TEST_STATE:-$ROOT/target/test-state}
 LOGS=$STATE/logs
 PARTS=(lint rust clients differential)
@@ -203,7 +204,7 @@ part_program() {
         fail "$name: the broker does not build"
         return
     fi
-    PENSTOCK_BIN=$ROOT/target/debug/penstock PENSTOCK_MATRIX_CLIENT=$ROOT/target/debug/examples/matrix-client \
+    PENSTOCK_BIN=$TARGET/debug/penstock PENSTOCK_MATRIX_CLIENT=$TARGET/debug/examples/matrix-client \
         python3 "tests/$name/run.py" 2>&1 | tee "$LOGS/$name.log"
     count_part "$name"
 }
