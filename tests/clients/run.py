@@ -114,7 +114,10 @@ def copied_binary(state):
     binary = pathlib.Path(os.environ.get("PENSTOCK_BIN", ROOT / "target/debug/penstock"))
     if not binary.exists():
         sys.exit(f"{binary} is not there; build it with: cargo build -p penstock-agent")
-    return pathlib.Path(shutil.copy2(binary, state / "penstock"))
+    copy = state / "penstock"
+    # One that still runs keeps its own.
+    copy.unlink(missing_ok=True)
+    return pathlib.Path(shutil.copy2(binary, copy))
 
 
 def on_minio(report, binary, state, run):
