@@ -292,7 +292,7 @@ def overload(binary, broker, seconds):
         return {}
     rate = before["records_per_second"]
     after = bench(binary, broker, "produce", *common, "--producers", "40", "--queue-bytes", "1048576",
-                  "--rate", str(int(10 * rate)), "--seconds", str(seconds))
+                  "--rate", str(int(10 * rate)), "--leave-out-late", "--seconds", str(seconds))
     if after is None:
         return {}
     return {"overload": {

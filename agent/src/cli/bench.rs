@@ -110,6 +110,9 @@ struct ProduceBench {
     /// Stop after so many records, if that is sooner
     #[arg(long, value_name = "N")]
     records_max: Option<u64>,
+    /// Stop when the time is over, though records that were due by the rate are not sent yet (overload)
+    #[arg(long)]
+    leave_out_late: bool,
     /// Bytes that a producer holds unacknowledged before it waits
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(256 << 10..=2 << 30))]
     queue_bytes: u64,

@@ -33,8 +33,12 @@ pub(super) fn run(arguments: &LatencyBench) -> Outcome {
 
     let counts = Counts::new();
     let sender = producer(common, &arguments.records, 64 << 20, &counts)?;
-    let schedule =
-        Schedule { rate: Some(arguments.rate), duration: super::seconds(arguments.seconds), most: u64::MAX };
+    let schedule = Schedule {
+        rate: Some(arguments.rate),
+        duration: super::seconds(arguments.seconds),
+        most: u64::MAX,
+        leaves_out: false,
+    };
     let sent = AtomicBool::new(false);
     let bar = progress::bar();
     let (produce, received) = std::thread::scope(|scope| {

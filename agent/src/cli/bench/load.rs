@@ -88,13 +88,16 @@ pub(super) struct Schedule {
     pub(super) duration: Duration,
     /// How many at most.
     pub(super) most: u64,
+    /// Whether what was due and couldn't be sent in time is left out in the end: overload would never end otherwise.
+    pub(super) leaves_out: bool,
 }
 
 impl Schedule {
     /// When record number `number` should be sent; `None` for the first that should not.
     fn intended(&self, number: u64, now: Duration) -> Option<Duration> {
         let intended = self.rate.map_or(now, |rate| Duration::from_secs_f64(number as f64 / rate));
-        (number < self.most && intended < self.duration).then_some(intended)
+        let is_over = intended >= self.duration || self.leaves_out && now >= self.duration;
+        (number < self.most && !is_over).then_some(intended)
     }
 }
 
@@ -277,6 +280,7 @@ fn send_from_all(
         rate: arguments.rate.map(|rate| rate / producers as f64),
         duration: super::seconds(arguments.seconds),
         most: arguments.records_max.map_or(u64::MAX, |most| most.div_ceil(producers)),
+        leaves_out: arguments.leave_out_late,
     };
     let (common, records) = (&arguments.common, &arguments.records);
     let made: Vec<BaseProducer<Acknowledgements>> = (0..producers)
@@ -313,11 +317,17 @@ mod tests {
 
     #[test]
     fn a_schedule_is_fixed_beforehand() {
-        let schedule = Schedule { rate: Some(10.0), duration: Duration::from_secs(1), most: u64::MAX };
+        let schedule = Schedule {
+            rate: Some(10.0),
+            duration: Duration::from_secs(1),
+            most: u64::MAX,
+            leaves_out: false,
+        };
         let late = Duration::from_secs(100);
         assert_eq!(schedule.intended(0, late), Some(Duration::ZERO));
         assert_eq!(schedule.intended(5, late), Some(Duration::from_millis(500)));
         assert_eq!(schedule.intended(10, Duration::ZERO), None);
+        assert_eq!(Schedule { leaves_out: true, ..schedule }.intended(5, late), None);
         let unbound = Schedule { rate: None, most: 3, ..schedule };
         assert_eq!(unbound.intended(2, Duration::from_millis(7)), Some(Duration::from_millis(7)));
         assert_eq!(unbound.intended(3, Duration::from_millis(7)), None);
