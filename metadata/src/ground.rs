@@ -69,3 +69,25 @@ impl TopicGround for CatalogGround {
             .collect())
     }
 }
+
+/// For tests: every partition exists, and has since the beginning.
+#[cfg(any(test, feature = "conformance"))]
+#[derive(Debug, Clone, Copy)]
+pub struct AllExist;
+
+#[cfg(any(test, feature = "conformance"))]
+#[async_trait]
+impl TopicGround for AllExist {
+    async fn ground(
+        &self,
+        _transaction: &mut dyn Transaction,
+        partitions: &BTreeSet<TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, CommitGround>, StoreError> {
+        let ground = CommitGround {
+            leader_epoch: LeaderEpoch::FIRST,
+            incarnation: penstock_types::Incarnation::FIRST,
+            created: penstock_types::StoreVersion::ZERO,
+        };
+        Ok(partitions.iter().map(|partition| (*partition, ground)).collect())
+    }
+}

@@ -10,21 +10,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::future::join_all;
 use penstock_metadata::append::{BatchToCommit, ObjectToCommit};
-use penstock_metadata::commit::{CommitGround, Committer, ObjectOutcome, TopicGround};
+use penstock_metadata::commit::{Committer, ObjectOutcome};
+use penstock_metadata::ground::AllExist;
 use penstock_metadata::keys::log::{BatchFacts, BatchProducer};
 use penstock_metadata::keys::{Keyspace, topic};
 use penstock_metadata::kv::embedded::{EmbeddedOptions, EmbeddedStore};
-use penstock_metadata::kv::{Priority, SharedStore, StoreError, Transaction, WriteConflict};
+use penstock_metadata::kv::{Priority, SharedStore, WriteConflict};
 use penstock_metadata::lookup::{LogReader, PlanLimits};
 use penstock_metadata::sealing::seal_partition;
 use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_types::{
-    Incarnation, LeaderEpoch, ObjectId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Randomness,
-    SeededRandomness, Sequence, StoreVersion, TopicId, TopicPartition,
+    Incarnation, ObjectId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Randomness, SeededRandomness,
+    Sequence, StoreVersion, TopicId, TopicPartition,
 };
 
 /// The agent's.
@@ -43,25 +43,6 @@ const MEASURED: u64 = 2_000;
 const LOOKUPS: u64 = 5_000;
 const RECORDS: u32 = 10;
 const TOPIC: TopicId = TopicId::from_bytes([7; 16]);
-
-#[derive(Debug, Clone)]
-struct AllExist;
-
-#[async_trait]
-impl TopicGround for AllExist {
-    async fn ground(
-        &self,
-        _transaction: &mut dyn Transaction,
-        partitions: &BTreeSet<TopicPartition>,
-    ) -> Result<BTreeMap<TopicPartition, CommitGround>, StoreError> {
-        let ground = CommitGround {
-            leader_epoch: LeaderEpoch::FIRST,
-            incarnation: Incarnation::FIRST,
-            created: StoreVersion::ZERO,
-        };
-        Ok(partitions.iter().map(|partition| (*partition, ground)).collect())
-    }
-}
 
 fn partition(index: u64) -> TopicPartition {
     TopicPartition { topic: TOPIC, partition: PartitionIndex::new(index as i32) }

@@ -5,22 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use penstock_metadata::append::{BatchToCommit, ObjectToCommit};
-use penstock_metadata::commit::{CommitGround, Committer, ObjectOutcome, TopicGround};
+use penstock_metadata::commit::{Committer, ObjectOutcome};
 use penstock_metadata::fold::{BatchEntry, LogEntry};
+use penstock_metadata::ground::AllExist;
 use penstock_metadata::keys::log::{BatchFacts, BatchProducer};
 use penstock_metadata::keys::object::{Fate, Refusal};
 use penstock_metadata::keys::{Keyspace, topic};
 use penstock_metadata::kv::memory::{MemoryFaults, MemoryStore};
-use penstock_metadata::kv::{Outcome, Priority, SharedStore, StoreError, Transaction, WriteConflict};
+use penstock_metadata::kv::{Outcome, Priority, SharedStore, WriteConflict};
 use penstock_metadata::lookup::{LogReader, PlanLimits};
 use penstock_metadata::sealing::seal_partition;
 use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_types::{
-    Incarnation, LeaderEpoch, ObjectId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Randomness,
-    SeededRandomness, Sequence, StoreVersion, TopicId, TopicPartition, pause,
+    Incarnation, ObjectId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Randomness, SeededRandomness,
+    Sequence, StoreVersion, TopicId, TopicPartition, pause,
 };
 
 #[cfg(feature = "foundationdb")]
@@ -35,26 +35,6 @@ fn log() -> Keyspace {
 
 fn partition(index: u64) -> TopicPartition {
     TopicPartition { topic: TopicId::from_bytes([7; 16]), partition: PartitionIndex::new(index as i32) }
-}
-
-/// Every partition exists, and has since the beginning.
-#[derive(Debug, Clone)]
-struct AllExist;
-
-#[async_trait]
-impl TopicGround for AllExist {
-    async fn ground(
-        &self,
-        _transaction: &mut dyn Transaction,
-        partitions: &BTreeSet<TopicPartition>,
-    ) -> Result<BTreeMap<TopicPartition, CommitGround>, StoreError> {
-        let ground = CommitGround {
-            leader_epoch: LeaderEpoch::FIRST,
-            incarnation: Incarnation::FIRST,
-            created: StoreVersion::ZERO,
-        };
-        Ok(partitions.iter().map(|partition| (*partition, ground)).collect())
-    }
 }
 
 /// What a test knows of a batch by its bytes' place: no two batches share object and position.

@@ -79,9 +79,8 @@ pub(crate) async fn handle(
 /// Has the catalog at hand. What a partition holds is validated by the feed; that a topic was deleted by another agent
 /// may be learnt a moment later, as in Kafka.
 async fn know_topics(broker: &Broker, fetch: &FetchContext) -> Result<(), StoreError> {
-    broker.topics.refresh_if_older(CATALOG_AGE).await?;
     let is_known = |(key, wanted): &(PartitionKey, Wanted)| resolve(broker, key, wanted).is_ok();
-    if fetch.partitions.iter().all(is_known) { Ok(()) } else { broker.topics.refresh().await }
+    broker.topics.refresh_unless(CATALOG_AGE, || fetch.partitions.iter().all(is_known)).await
 }
 
 fn tell(

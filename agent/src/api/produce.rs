@@ -104,14 +104,13 @@ pub(crate) async fn admit(
 /// Has the catalog at hand. That a topic still exists is the commit's to say, in its own transaction; so what was read
 /// a moment ago will do, unless a topic or partition isn't in it.
 async fn know_topics(broker: &Broker, request: &ProduceRequest, version: i16) -> Result<(), StoreError> {
-    broker.topics.refresh_if_older(CATALOG_AGE).await?;
     let is_known = |data: &TopicProduceData| {
         let topic = find_topic(broker, &data.name, TopicId::new(data.topic_id), version);
         topic.is_ok_and(|topic| {
             data.partition_data.iter().all(|each| topic.has_partition(PartitionIndex::new(each.index)))
         })
     };
-    if request.topic_data.iter().all(is_known) { Ok(()) } else { broker.topics.refresh().await }
+    broker.topics.refresh_unless(CATALOG_AGE, || request.topic_data.iter().all(is_known)).await
 }
 
 /// Waits for the batches; `None` once the deadline is over.

@@ -1,43 +1,21 @@
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use penstock_types::{
-    LeaderEpoch, ObjectId, PartitionIndex, ProducerEpoch, ProducerId, Randomness, SeededRandomness, Sequence,
-    TopicId, TopicPartition, pause,
+    ObjectId, PartitionIndex, ProducerEpoch, ProducerId, Randomness, SeededRandomness, Sequence, TopicId,
+    TopicPartition, pause,
 };
 
 use super::*;
 use crate::append::{BatchToCommit, ObjectToCommit};
-use crate::commit::{CommitGround, Committer, ObjectOutcome, TopicGround};
+use crate::commit::{Committer, ObjectOutcome};
+use crate::ground::AllExist;
 use crate::keys::log::{BatchFacts, BatchProducer};
 use crate::keys::object::{Fate, Refusal};
 use crate::keys::producer;
-use crate::kv::Transaction;
 use crate::kv::memory::{MemoryFaults, MemoryStore};
 use crate::producer_ids::ProducerIds;
 
 const HOUR: Duration = Duration::from_secs(3_600);
-
-/// Every partition exists, and has since the beginning.
-#[derive(Debug)]
-struct AllExist;
-
-#[async_trait]
-impl TopicGround for AllExist {
-    async fn ground(
-        &self,
-        _transaction: &mut dyn Transaction,
-        partitions: &BTreeSet<TopicPartition>,
-    ) -> Result<BTreeMap<TopicPartition, CommitGround>, StoreError> {
-        let ground = CommitGround {
-            leader_epoch: LeaderEpoch::FIRST,
-            incarnation: Incarnation::FIRST,
-            created: StoreVersion::ZERO,
-        };
-        Ok(partitions.iter().map(|partition| (*partition, ground)).collect())
-    }
-}
 
 struct World {
     memory: Arc<MemoryStore>,

@@ -151,17 +151,21 @@ impl TopicCatalog {
         outcome
     }
 
-    /// As [`TopicCatalog::refresh`], unless the state is that of a read which began less than `age` ago and behind all
-    /// changes that this agent made itself. For what is validated again in a transaction of its own.
+    /// As [`TopicCatalog::refresh`], unless what is known `suffices` and is of a read that began less than `age` ago and
+    /// behind all changes that this agent made itself. For what is validated again in a transaction of its own.
     ///
     /// # Errors
     /// As [`TopicCatalog::refresh`].
-    pub async fn refresh_if_older(&self, age: Duration) -> Result<(), StoreError> {
+    pub async fn refresh_unless(
+        &self,
+        age: Duration,
+        suffices: impl FnOnce() -> bool,
+    ) -> Result<(), StoreError> {
         let is_young = {
             let known = self.age.lock();
             known.read_at.is_some_and(|read_at| read_at.elapsed() < age && Some(read_at) > known.changed_at)
         };
-        if is_young { Ok(()) } else { self.refresh().await }
+        if is_young && suffices() { Ok(()) } else { self.refresh().await }
     }
 
     /// This agent has changed topics or options: what was read before is old.
