@@ -4,6 +4,7 @@
 //! Deliberately absent: bytes of records (they are in the bucket), Kafka's wire messages (the agent's `api`
 //! folder), any cache that must be right (agents hold views that they validate).
 
+pub mod agents;
 pub mod append;
 pub mod checkpoints;
 pub mod cluster;
@@ -16,6 +17,7 @@ pub mod groups;
 pub mod keys;
 pub mod kv;
 pub mod lookup;
+pub mod members;
 pub mod producer_expiry;
 pub mod producer_ids;
 pub mod sealing;

@@ -50,6 +50,11 @@ number!(
     LeaderEpoch(i32)
 );
 
+number!(
+    /// An agent's id in its cluster: the broker id that Kafka clients see.
+    NodeId(i32)
+);
+
 impl ProducerId {
     /// No idempotence.
     pub const NONE: Self = Self(-1);

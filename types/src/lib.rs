@@ -12,7 +12,7 @@ mod version;
 
 pub use clock::{Clock, SystemClock, TestClock, TimestampMs, pause, pause_until};
 pub use ids::{
-    GroupId, LeaderEpoch, ObjectId, ObjectIdParseError, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
+    GroupId, LeaderEpoch, NodeId, ObjectId, ObjectIdParseError, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
     TopicId, TopicPartition,
 };
 pub use log::{Offset, OffsetRange};

@@ -25,9 +25,10 @@
 //! | 0x40 | groups | `group.rs` |
 //! | 0x41 | group members | `group.rs` |
 //! | 0x42 | committed offsets | `group_offset.rs` |
-//! | 0x50 | agents | `agent.rs` |
+//! | 0x50 | agents, their names, the membership's stamp | `agent.rs` |
 
 pub mod aborted;
+pub mod agent;
 pub mod allocation;
 pub mod broker_config;
 pub mod checkpoint;
