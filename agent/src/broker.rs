@@ -13,6 +13,7 @@ use penstock_storage::bucket::Bucket;
 use penstock_storage::cache::Cache;
 use penstock_types::{Clock, Randomness};
 
+use crate::cluster::{Cluster, Traffic};
 use crate::coordinator::GroupCoordinator;
 use crate::fetch::Fetch;
 use crate::fetch::session::FetchSessions;
@@ -66,4 +67,8 @@ pub struct Broker {
     pub producer_ids: ProducerIds,
     /// Consumer groups.
     pub groups: Arc<GroupCoordinator>,
+    /// This agent's registration, and the other agents.
+    pub cluster: Arc<Cluster>,
+    /// When clients last sent records or fetches.
+    pub traffic: Traffic,
 }

@@ -11,13 +11,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_config::{AgentConfig, HostPort, MetadataKind};
+use penstock_config::{AgentConfig, HostPort, MetadataKind, Roles};
 use penstock_metadata::feed_watch::FeedWatch;
 use penstock_metadata::kv::SharedStore;
 use penstock_storage::bucket::Bucket;
-use penstock_types::{Clock, OsRandomness, Randomness, SystemClock};
+use penstock_types::{Clock, OsRandomness, Randomness, SystemClock, pause};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
@@ -29,6 +30,7 @@ mod credentials;
 mod distributed;
 mod error;
 mod jobs;
+mod registration;
 mod services;
 mod stores;
 
@@ -36,12 +38,18 @@ pub(crate) use credentials::without_credentials;
 pub(crate) use distributed::{open_foundationdb, stop_foundationdb};
 pub use error::{AgentFailure, ShutdownError, StartError};
 use jobs::Jobs;
+use registration::join;
 use services::{Opened, Services};
 use stores::Metadata;
 pub(crate) use stores::{bucket_options, prepare_directory};
 
 /// Of the shutdown deadline, what is kept for the stores once the connections are closed.
 const CLOSING_RESERVE: Duration = Duration::from_secs(2);
+
+/// Clients have moved when none has sent records or fetches for so long: longer than a client takes to try again.
+const DRAINED: Duration = Duration::from_millis(1_500);
+/// How often a draining agent looks.
+const DRAIN_LOOKS: Duration = Duration::from_millis(50);
 
 /// What an agent is made of besides its configuration.
 #[derive(Debug, Clone)]
@@ -91,6 +99,7 @@ pub struct RunningAgent {
     metadata: Metadata,
     server: JoinHandle<Stopped>,
     http: JoinHandle<std::io::Result<()>>,
+    registration: Jobs,
     jobs: Jobs,
     stop_server: CancellationToken,
     stop_http: CancellationToken,
@@ -110,6 +119,8 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     let bucket = stores::open_bucket(&config, &parts)?;
     let keyspace = stores::keyspace(&config);
     let cluster = stores::open_cluster(&metadata, &bucket, &keyspace, &parts, &readiness).await?;
+    readiness.starting("joining the cluster");
+    let agents = join(&config, &parts, &metadata, &keyspace, &cluster, addresses).await?;
     // Uploads that a killed process began. The store's lock says that nobody else is uploading here, unless the store is
     // one that agents share.
     if !matches!(config.node.metadata, MetadataKind::FoundationDb(_))
@@ -121,8 +132,9 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     let deadline = config.node.shutdown_deadline;
     let (limits, server_stats) = (limits(&config).await?, Arc::new(ServerStats::default()));
     let opened = Opened { store: metadata.store(), bucket, keyspace, cluster };
+    let runs_jobs = config.node.roles != Roles::Clients;
     let Services { broker, feed, sealer, checkpoints, producer_expiry } =
-        services::start(config, parts, opened, addresses.kafka).await?;
+        services::start(config, parts, opened, Arc::clone(&agents), addresses.kafka).await?;
     let mut metrics = gather_metrics(&broker, &server_stats, &readiness);
     metrics::sources::register_seal(&mut metrics, &sealer);
     metrics::sources::register_checkpoints(&mut metrics, &checkpoints);
@@ -137,9 +149,18 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     let service = Arc::new(BrokerService::new(Arc::clone(&broker), limits.decoded));
     let server = tokio::spawn(server::run(kafka, service, limits, server_stats, stop_server.clone()));
     let mut jobs = Jobs::default();
-    jobs.spawn("seal", |stop| sealer.run(stop));
-    jobs.spawn("checkpoint", |stop| checkpoints.run(stop));
-    jobs.spawn("producer expiry", |stop| producer_expiry.run(stop));
+    // First of all: whatever else stops, the lease is kept.
+    let mut registration = Jobs::default();
+    registration.spawn("registration", |stop| Arc::clone(&agents).run(stop));
+    if runs_jobs {
+        jobs.spawn("seal", |stop| sealer.run(stop));
+        jobs.spawn("checkpoint", |stop| checkpoints.run(stop));
+        jobs.spawn("producer expiry", |stop| producer_expiry.run(stop));
+    }
+    let groups = Arc::clone(&broker.groups);
+    let memberships = agents.subscribe();
+    jobs.spawn("groups", |stop| groups.follow(memberships, stop));
+    agents.serve().await;
     readiness.ready(metadata.store());
     tracing::info!(kafka = %addresses.kafka, http = %addresses.http, cluster = %broker.identity.cluster_id, "serving");
 
@@ -152,6 +173,7 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
         metadata,
         server,
         http,
+        registration,
         jobs,
         stop_server,
         stop_http,
@@ -178,6 +200,7 @@ impl RunningAgent {
                     Err(error) => error.to_string(),
                 },
             },
+            failure = self.registration.failed() => failure,
             failure = self.jobs.failed() => failure,
         }
     }
@@ -194,8 +217,24 @@ impl RunningAgent {
         }
     }
 
+    /// Tells clients to go elsewhere, if there is anywhere to go, and waits until they have.
+    async fn drain(&self) {
+        let cluster = &self.broker.cluster;
+        cluster.drain().await;
+        if !cluster.sends_away() {
+            return;
+        }
+        let grace = self.broker.config.node.drain_grace.min(self.deadline / 2);
+        tracing::info!(?grace, "draining: clients are sent to the other agents");
+        let begun = Instant::now();
+        while begun.elapsed() < grace && !self.broker.traffic.is_quiet_for(DRAINED) {
+            pause(DRAIN_LOOKS).await;
+        }
+    }
+
     async fn stop(self) -> Stopped {
         self.readiness.draining();
+        self.drain().await;
         self.stop_server.cancel();
         let server = async {
             // A server that has ended already was reported by `failed`.
@@ -207,6 +246,8 @@ impl RunningAgent {
         let (stopped, (), ()) =
             tokio::join!(server, self.broker.groups.shutdown(), self.broker.produce.shutdown());
         self.jobs.stop().await;
+        self.registration.stop().await;
+        self.broker.cluster.leave().await;
         self.feed.shutdown().await;
         drop(self.broker);
         self.metadata.close().await;

@@ -25,6 +25,18 @@ choice! {
 }
 
 choice! {
+    /// What an agent is there for.
+    pub enum Roles {
+        /// Clients and jobs.
+        All = "all",
+        /// Clients are sent to it; it runs no background jobs.
+        Clients = "clients",
+        /// It runs background jobs; clients are not sent to it.
+        Jobs = "jobs",
+    }
+}
+
+choice! {
     /// How log lines look.
     pub enum LogFormat {
         /// For people.
@@ -38,8 +50,20 @@ options! {
     "Node"
     /// Who this agent is and where its data lies.
     pub struct NodeOptions {
-        /// The agent's id, unique in its cluster: the broker id that Kafka clients see.
-        "node.id" => node_id: i32 = "1", in "0" to "2147483647";
+        /// The agent's id, unique in its cluster: the broker id that Kafka clients see. -1: the metadata store gives one
+        /// out, the smallest that no other agent has. An agent that is given a number that another one has waits for
+        /// the end of its lease, and gives up if it is alive.
+        "node.id" => node_id: i32 = "-1", in "-1" to "2147483647";
+        /// A name that no other agent of the cluster has: an agent with a name gets the id that it had before. For agents that
+        /// come back under the same name (a StatefulSet's); names that change with each start use up ids. Empty: no name.
+        "node.name" => node_name: String = "";
+        /// How long the other agents wait for a sign of life before they take this one for dead: its groups then move, and
+        /// clients are no longer sent here. Short times move them sooner; long ones bear longer pauses of the process or the
+        /// metadata store. The lease is renewed four times in this time.
+        "node.lease.ms" => lease: Duration = "6s", in "500ms" to "5min";
+        /// What this agent is there for: `all`, `clients` (it runs no background jobs) or `jobs` (clients are not sent to it;
+        /// who connects is served all the same).
+        "roles" => roles: Roles = "all";
         /// The availability zone (Kafka's rack). Clients of the same zone are pointed at this agent first. Empty: no
         /// zone.
         "zone" => zone: String = "";
@@ -57,6 +81,9 @@ options! {
         /// How long a stopping agent may take to finish what is in flight. Past it the process exits with an error;
         /// what was not acknowledged is then the clients' to send again.
         "shutdown.deadline.ms" => shutdown_deadline: Duration = "30s", in "0ms" to "1h";
+        /// How long a stopping agent waits for its clients to move to other agents, at most half of
+        /// `shutdown.deadline.ms`. It tells them to, and goes on as soon as none sends records or fetches any more.
+        "drain.grace.ms" => drain_grace: Duration = "10s", in "0ms" to "1h";
     }
 }
 
@@ -68,6 +95,9 @@ options! {
         "listen" => listen: HostPort = "127.0.0.1:9092";
         /// The address that clients are told to connect to, where it is not that of `listen`.
         "advertise" => advertise: Option<HostPort> = "";
+        /// The zone of the clients that connect to this listener, where all of them are of one: they are told of this
+        /// zone's agents only. A client whose client.id says `zone=NAME` is taken at its word instead. Empty: not known.
+        "listen.zone" => listen_zone: String = "";
         /// Connections at a time; further ones are closed at once. Each holds a file descriptor and its buffers.
         "max.connections" => max_connections: u32 = "10000", in "1" to "1000000", unit "connections";
         /// Connections from one address at a time; further ones are closed at once. A small number keeps one host from

@@ -168,8 +168,8 @@ impl AgentConfig {
     }
 
     /// The static layer of Kafka's broker options: those that were set under Kafka's names, and those that follow
-    /// from this agent's own options. Clients see them in DescribeConfigs.
-    pub fn broker_layer(&self) -> Layer {
+    /// from this agent's own options and its id. Clients see them in DescribeConfigs.
+    pub fn broker_layer(&self, node_id: i32) -> Layer {
         let mut layer = self.kafka.clone();
         for definition in Self::definitions() {
             if crate::broker::definition(definition.key).is_some()
@@ -178,7 +178,9 @@ impl AgentConfig {
                 layer.insert(definition.key.to_owned(), value);
             }
         }
-        layer.insert("broker.id".to_owned(), self.node.node_id.to_string());
+        for key in ["broker.id", "node.id"] {
+            layer.insert(key.to_owned(), node_id.to_string());
+        }
         layer.insert("listeners".to_owned(), format!("PLAINTEXT://{}", self.server.listen));
         layer.insert("advertised.listeners".to_owned(), format!("PLAINTEXT://{}", self.advertised()));
         layer.insert("log.dirs".to_owned(), self.object_store().to_string());
@@ -269,7 +271,7 @@ mod tests {
     #[test]
     fn values_out_of_range_are_refused() {
         let mut config = AgentConfig::default();
-        for (key, value) in [("flush.object.max.bytes", "1"), ("upload.concurrency", "0"), ("node.id", "-1")]
+        for (key, value) in [("flush.object.max.bytes", "1"), ("upload.concurrency", "0"), ("node.id", "-2")]
         {
             let refused = config.set(key, value).expect("a known key").expect_err("out of range");
             assert!(refused.contains("out of range"), "{key}: {refused}");
@@ -319,10 +321,11 @@ mod tests {
     fn the_broker_layer_is_valid_and_tells_what_is_in_force() {
         let mut config = AgentConfig::default();
         config.kafka.insert("num.partitions".to_owned(), "3".to_owned());
-        let layer = config.broker_layer();
+        let layer = config.broker_layer(7);
         for (name, value) in [
             ("num.partitions", "3"),
-            ("node.id", "1"),
+            ("node.id", "7"),
+            ("broker.id", "7"),
             ("socket.request.max.bytes", "104857600"),
             ("max.connections.per.ip", "2147483647"),
             ("queued.max.request.bytes", "268435456"),

@@ -26,7 +26,8 @@ pub mod value;
 pub use address::{HostLimits, HostPort, ObjectStoreUrl};
 pub use agent::{
     CacheOptions, CheckpointOptions, DEV_PROFILE, FetchOptions, FlushOptions, HttpOptions, LogFormat,
-    LogOptions, NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadChecksum, UploadOptions,
+    LogOptions, NodeOptions, ProduceOptions, Roles, SealOptions, ServerOptions, UploadChecksum,
+    UploadOptions,
 };
 pub use config::{AgentConfig, Conflict};
 pub use group::GroupOptions;

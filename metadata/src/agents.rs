@@ -89,12 +89,7 @@ struct Lost;
 
 impl Agents {
     /// Access to them; each operation gives up after `deadline`.
-    pub fn new(
-        store: SharedStore,
-        keyspace: Keyspace,
-        incarnation: Incarnation,
-        deadline: Duration,
-    ) -> Self {
+    pub fn new(store: SharedStore, keyspace: Keyspace, incarnation: Incarnation, deadline: Duration) -> Self {
         Self { store, keyspace, incarnation, policy: Policy::interactive(deadline) }
     }
 
@@ -105,6 +100,18 @@ impl Agents {
     pub async fn look(&self) -> Result<Look, StoreError> {
         let mut transaction = self.store.begin(Priority::Default);
         self.read(&mut *transaction).await
+    }
+
+    /// As [`Agents::look`], and a watch of the membership from there on.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn look_and_watch(&self) -> Result<(Look, Watch), StoreError> {
+        let mut transaction = self.store.begin(Priority::Default);
+        let look = self.read(&mut *transaction).await?;
+        let watch = transaction.watch(&agent::membership_key(&self.keyspace));
+        transaction.commit().await?;
+        Ok((look, watch))
     }
 
     /// Registers under `session`, a random number of this attempt to be an agent. `is_dead` is asked of rows that
@@ -141,7 +148,7 @@ impl Agents {
                 renewals: 0,
                 renewed_at: (self.incarnation, look.version),
                 lease_ms: u32::try_from(wanted.lease.as_millis()).unwrap_or(u32::MAX),
-                phase: Phase::Serving,
+                phase: Phase::Starting,
                 clock_ms,
                 agent: wanted.agent.clone(),
             };
@@ -304,7 +311,11 @@ impl Agents {
     }
 
     /// Clears what is gone for good.
-    async fn clean(&self, transaction: &mut dyn Transaction, look: &Look) -> Result<(), Abort<RegisterError>> {
+    async fn clean(
+        &self,
+        transaction: &mut dyn Transaction,
+        look: &Look,
+    ) -> Result<(), Abort<RegisterError>> {
         for (node, _) in look.rows.iter().filter(|(_, row)| is_gone(row, look)).take(CLEARED) {
             let key = agent::agent_key(&self.keyspace, *node);
             // Serializably: its agent may be back.

@@ -12,8 +12,8 @@ mod version;
 
 pub use clock::{Clock, SystemClock, TestClock, TimestampMs, pause, pause_until};
 pub use ids::{
-    GroupId, LeaderEpoch, NodeId, ObjectId, ObjectIdParseError, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
-    TopicId, TopicPartition,
+    GroupId, LeaderEpoch, NodeId, ObjectId, ObjectIdParseError, PartitionIndex, ProducerEpoch, ProducerId,
+    Sequence, TopicId, TopicPartition,
 };
 pub use log::{Offset, OffsetRange};
 pub use random::{OsRandomness, Randomness, SeededRandomness};

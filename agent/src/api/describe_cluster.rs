@@ -35,7 +35,8 @@ pub(crate) async fn handle(
     }
     let operations =
         if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NO_OPERATIONS };
-    let brokers = live::brokers(broker).into_iter().map(|live| {
+    let membership = broker.cluster.membership();
+    let brokers = live::brokers(&membership).into_iter().map(|live| {
         DescribeClusterBroker::default()
             .with_broker_id(live.id)
             .with_host(live.host)
@@ -44,7 +45,7 @@ pub(crate) async fn handle(
     });
     DescribeClusterResponse::default()
         .with_cluster_id(text(&broker.identity.cluster_id))
-        .with_controller_id(live::controller(broker))
+        .with_controller_id(live::controller(&membership))
         .with_brokers(brokers.collect())
         .with_cluster_authorized_operations(operations)
 }

@@ -1,19 +1,22 @@
-//! DescribeLogDirs (key 35): how many bytes partitions hold. The one "log directory" is the object store.
+//! DescribeLogDirs (key 35): how many bytes partitions hold. The one "log directory" is the object store; every agent
+//! tells of the partitions whose replica it is said to be.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::describe_log_dirs_request::{DescribableLogDirTopic, DescribeLogDirsRequest};
 use kafka_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
+use kafka_protocol::messages::{BrokerId, TopicName};
 use penstock_metadata::topics::{Topic, partition_sizes};
 use penstock_types::{PartitionIndex, TopicPartition};
 
 use super::context::RequestContext;
+use super::live::Placements;
 use super::topic_error::{store_error, text};
 use crate::broker::Broker;
+use crate::cluster::Membership;
 
 /// What stands for sizes that aren't known: an object store has no end.
 const UNKNOWN_BYTES: i64 = -1;
@@ -28,6 +31,8 @@ pub(crate) async fn handle(
         Ok(()) => wanted(broker, request.topics.as_deref()),
         Err(error) => return DescribeLogDirsResponse::default().with_error_code(store_error(&error).code()),
     };
+    let membership = broker.cluster.membership();
+    let wanted = held(wanted, &membership);
     let partitions = wanted.iter().flat_map(|(topic, partitions)| {
         let id = topic.id;
         partitions
@@ -57,6 +62,17 @@ pub(crate) async fn handle(
         .with_total_bytes(UNKNOWN_BYTES)
         .with_usable_bytes(UNKNOWN_BYTES);
     DescribeLogDirsResponse::default().with_results(vec![directory])
+}
+
+/// Those that clients are told to be this agent's: whoever asks every broker adds up what they say.
+fn held(wanted: Vec<(Arc<Topic>, Vec<i32>)>, membership: &Membership) -> Vec<(Arc<Topic>, Vec<i32>)> {
+    let own = BrokerId(membership.own.get());
+    let placements = Placements::of_nobody(membership);
+    let held = wanted.into_iter().filter_map(|(topic, mut partitions)| {
+        partitions.retain(|index| placements.of(topic.id, *index).replicas.contains(&own));
+        (!partitions.is_empty()).then_some((topic, partitions))
+    });
+    held.collect()
 }
 
 /// The topics and partitions to describe, without those that aren't there.

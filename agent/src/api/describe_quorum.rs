@@ -63,16 +63,17 @@ pub(crate) async fn handle(
 }
 
 fn quorum(broker: &Broker, end: i64) -> PartitionData {
+    let controller = live::controller(&broker.cluster.membership());
     let now = broker.clock.now_ms();
     let voter = ReplicaState::default()
-        .with_replica_id(live::controller(broker))
+        .with_replica_id(controller)
         .with_log_end_offset(end)
         .with_last_fetch_timestamp(now)
         .with_last_caught_up_timestamp(now);
     PartitionData::default()
         .with_partition_index(0)
         .with_error_message(Some(text("")))
-        .with_leader_id(live::controller(broker))
+        .with_leader_id(controller)
         .with_leader_epoch(EPOCH)
         .with_high_watermark(end)
         .with_current_voters(vec![voter])
@@ -86,9 +87,13 @@ fn unknown(partition: i32) -> PartitionData {
 }
 
 fn node(broker: &Broker) -> Node {
-    let listener = Listener::default()
-        .with_name(text("PLAINTEXT"))
-        .with_host(text(&broker.identity.advertised_host))
-        .with_port(broker.identity.advertised_port);
-    Node::default().with_node_id(live::controller(broker)).with_listeners(vec![listener])
+    let membership = broker.cluster.membership();
+    let controller = live::controller(&membership);
+    let listeners = live::brokers(&membership).into_iter().filter(|live| live.id == controller).map(|live| {
+        Listener::default()
+            .with_name(text("PLAINTEXT"))
+            .with_host(live.host)
+            .with_port(u16::try_from(live.port).unwrap_or(0))
+    });
+    Node::default().with_node_id(controller).with_listeners(listeners.collect())
 }

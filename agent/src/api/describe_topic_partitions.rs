@@ -15,7 +15,7 @@ use kafka_protocol::messages::describe_topic_partitions_response::{
 use penstock_metadata::topics::{Topic, validate_name};
 
 use super::context::RequestContext;
-use super::live::{self, Placement, TOPIC_OPERATIONS};
+use super::live::{ClientZone, Placement, Placements, TOPIC_OPERATIONS};
 use super::topic_error::text;
 use crate::broker::Broker;
 
@@ -26,7 +26,7 @@ mod tests;
 pub(crate) async fn handle(
     broker: &Arc<Broker>,
     request: DescribeTopicPartitionsRequest,
-    _context: &RequestContext,
+    context: &RequestContext,
 ) -> DescribeTopicPartitionsResponse {
     if let Err(error) = broker.topics.refresh().await {
         tracing::debug!(%error, "topics can't be read; DescribeTopicPartitions goes by what is known");
@@ -52,7 +52,10 @@ pub(crate) async fn handle(
             })
             .collect()
     };
-    page(wanted, cursor, limit, &live::placement(broker))
+    let membership = broker.cluster.membership();
+    let zone = ClientZone::of(broker, context);
+    let told = zone.brokers(&membership);
+    page(wanted, cursor, limit, &Placements::new(&membership, &zone, &told))
 }
 
 /// A cursor must stand at a topic that was asked for and at a partition that could be.
@@ -90,7 +93,7 @@ fn page(
     wanted: Vec<Wanted>,
     cursor: Option<&From>,
     limit: usize,
-    placement: &Placement,
+    placements: &Placements<'_>,
 ) -> DescribeTopicPartitionsResponse {
     let mut response = DescribeTopicPartitionsResponse::default();
     let mut left = limit;
@@ -112,7 +115,9 @@ fn page(
             Wanted::There(topic) => topic,
         };
         let end = topic.partitions.min(first.saturating_add(left as u32));
-        let shown = (first..end).map(|index| shown(index, placement)).collect::<Vec<_>>();
+        let shown = (first..end)
+            .map(|index| shown(index, &placements.of(topic.id, index as i32)))
+            .collect::<Vec<_>>();
         left -= shown.len();
         response.topics.push(
             DescribeTopicPartitionsResponseTopic::default()

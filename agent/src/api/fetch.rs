@@ -1,5 +1,6 @@
 //! Fetch (key 1): record batches to be read, with incremental sessions (KIP-227) and topic ids (KIP-516).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,12 +8,14 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchRequest, FetchTopic, ForgottenTopic};
 use penstock_metadata::kv::StoreError;
 use penstock_metadata::topics::Topic;
-use penstock_types::{PartitionIndex, TopicId, TopicPartition};
+use penstock_types::{NodeId, PartitionIndex, TopicId, TopicPartition};
 
 use super::context::RequestContext;
 use super::fetch_encode::{self, AnsweredPartition};
+use super::live::ClientZone;
 use super::produce::CATALOG_AGE;
 use crate::broker::Broker;
+use crate::cluster::placement;
 use crate::fetch::session::{
     FetchContext, News, PartitionKey, SessionError, SessionRequest, TopicKey, Wanted,
 };
@@ -28,6 +31,7 @@ pub(crate) async fn handle(
     request: FetchRequest,
     context: &RequestContext,
 ) -> Result<Frame, EncodeError> {
+    broker.traffic.touch();
     let version = context.api_version;
     let session = SessionRequest { id: request.session_id, epoch: request.session_epoch };
     let named = named_partitions(&request.topics, version);
@@ -41,16 +45,19 @@ pub(crate) async fn handle(
     if let Err(error) = know_topics(broker, &fetch).await {
         tracing::debug!(%error, "topics can't be read; a fetch goes by what is known");
     }
+    let sends_away = broker.cluster.sends_away();
     let is_replica = request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0;
     let mut resolved: Vec<Result<FetchTarget, ResponseError>> = Vec::with_capacity(fetch.partitions.len());
     for (key, wanted) in &fetch.partitions {
         let target = resolve(broker, key, wanted);
+        let target = if sends_away { target.and(Err(ResponseError::NotLeaderOrFollower)) } else { target };
         resolved.push(if is_replica { target.and_then(|target| Err(no_follower(&target))) } else { target });
     }
     let isolation = match request.isolation_level {
         1 => IsolationLevel::ReadCommitted,
         _ => IsolationLevel::ReadUncommitted,
     };
+    let preferred = preferred_replicas(broker, &request.rack_id, context, resolved.iter().flatten());
     let asked = fetch::FetchRequest {
         targets: resolved.iter().flatten().copied().collect(),
         min_bytes: request.min_bytes.max(0) as u64,
@@ -58,13 +65,21 @@ pub(crate) async fn handle(
         max_wait: Duration::from_millis(request.max_wait_ms.max(0) as u64),
         isolation,
     };
-    let fetched = broker.fetch.fetch(&asked, resolved.iter().any(Result::is_err)).await;
+    let answers_at_once = resolved.iter().any(Result::is_err) || !preferred.is_empty();
+    let fetched = broker.fetch.fetch(&asked, answers_at_once).await;
     let mut results = fetched.partitions.into_iter();
     let answers: Vec<Result<FetchedPartition, ResponseError>> = resolved
         .iter()
         .map(|target| match target {
-            Ok(_) => match results.next() {
-                Some(result) => result.map_err(|error| partition_error(&error)),
+            Ok(target) => match results.next() {
+                Some(Ok(fetched)) => Ok(match preferred.get(&target.partition) {
+                    // As Kafka's leader: where to read, and nothing to read.
+                    Some(replica) => {
+                        FetchedPartition { preferred: Some(*replica), ..fetched.without_records() }
+                    }
+                    None => fetched,
+                }),
+                Some(Err(error)) => Err(partition_error(&error)),
                 None => Err(ResponseError::UnknownServerError),
             },
             Err(error) => Err(*error),
@@ -83,6 +98,28 @@ async fn know_topics(broker: &Broker, fetch: &FetchContext) -> Result<(), StoreE
     broker.topics.refresh_unless(CATALOG_AGE, || fetch.partitions.iter().all(is_known)).await
 }
 
+/// Where a consumer of zone `rack` is to read instead (KIP-392): of each partition the replica in its zone, if this agent
+/// is of another, and unless the client was told of a leader in its zone to begin with.
+fn preferred_replicas<'a>(
+    broker: &Broker,
+    rack: &str,
+    context: &RequestContext,
+    targets: impl Iterator<Item = &'a FetchTarget>,
+) -> BTreeMap<TopicPartition, NodeId> {
+    let own_zone = broker.config.node.zone.as_str();
+    if rack.is_empty() || rack == own_zone || !ClientZone::of(broker, context).name.is_empty() {
+        return BTreeMap::new();
+    }
+    let membership = broker.cluster.membership();
+    let placements = placement::Placements::new(&membership, "");
+    let is_near = |node: &NodeId| membership.member(*node).is_some_and(|member| &*member.zone == rack);
+    let near = targets.filter_map(|target| {
+        let replica = placements.of(target.partition).replicas.into_iter().find(is_near)?;
+        Some((target.partition, replica))
+    });
+    near.collect()
+}
+
 fn tell(
     broker: &Broker,
     fetch: &FetchContext,
@@ -94,7 +131,7 @@ fn tell(
             Ok(fetched) => News {
                 high_watermark: fetched.high_watermark.get(),
                 log_start: fetched.log_start.get(),
-                has_records: fetched.bytes > 0,
+                has_records: fetched.bytes > 0 || fetched.preferred.is_some(),
                 is_error: false,
             },
             Err(_) => News { high_watermark: -1, log_start: -1, has_records: false, is_error: true },

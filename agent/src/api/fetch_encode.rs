@@ -3,6 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
+use penstock_types::NodeId;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::RequestContext;
@@ -114,8 +115,8 @@ impl Body {
             _ => self.null(),
         }
         if version >= 11 {
-            // No preferred read replica.
-            self.buffer.put_i32(-1);
+            let preferred = fetched.and_then(|fetched| fetched.preferred);
+            self.buffer.put_i32(preferred.map_or(-1, NodeId::get));
         }
         self.length(fetched.map_or(0, |fetched| fetched.bytes as usize));
         for records in fetched.iter().flat_map(|fetched| &fetched.records) {

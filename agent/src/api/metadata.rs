@@ -16,7 +16,7 @@ use penstock_metadata::topics::{CreateTopicError, Lookup, NewTopic, Request, Ter
 use penstock_types::TopicId;
 
 use super::context::RequestContext;
-use super::live::{self, CLUSTER_OPERATIONS, NO_OPERATIONS, Placement, TOPIC_OPERATIONS};
+use super::live::{self, CLUSTER_OPERATIONS, ClientZone, NO_OPERATIONS, Placements, TOPIC_OPERATIONS};
 use super::topic_error::text;
 use crate::broker::Broker;
 
@@ -41,7 +41,10 @@ pub(crate) async fn handle(
     }
     let operations =
         if request.include_topic_authorized_operations { TOPIC_OPERATIONS } else { NO_OPERATIONS };
-    let topics = Topics { placement: live::placement(broker), operations };
+    let membership = broker.cluster.membership();
+    let zone = ClientZone::of(broker, context);
+    let told = zone.brokers(&membership);
+    let topics = Topics { placements: Placements::new(&membership, &zone, &told), operations };
     let answered = match request.topics.as_deref() {
         None => topics.all(broker),
         Some([]) if version == 0 => topics.all(broker),
@@ -54,7 +57,7 @@ pub(crate) async fn handle(
     };
     let cluster_operations =
         if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NO_OPERATIONS };
-    let brokers = live::brokers(broker).into_iter().map(|live| {
+    let brokers = told.into_iter().map(|live| {
         MetadataResponseBroker::default()
             .with_node_id(live.id)
             .with_host(live.host)
@@ -64,7 +67,7 @@ pub(crate) async fn handle(
     MetadataResponse::default()
         .with_brokers(brokers.collect())
         .with_cluster_id(Some(text(&broker.identity.cluster_id)))
-        .with_controller_id(live::controller(broker))
+        .with_controller_id(live::controller(&membership))
         .with_topics(answered)
         .with_cluster_authorized_operations(cluster_operations)
 }
@@ -88,12 +91,12 @@ fn malformed(request: &MetadataRequest, version: i16) -> Option<MetadataResponse
     Some(MetadataResponse::default().with_controller_id((-1).into()).with_topics(refused.collect()))
 }
 
-struct Topics {
-    placement: Placement,
+struct Topics<'a> {
+    placements: Placements<'a>,
     operations: i32,
 }
 
-impl Topics {
+impl Topics<'_> {
     fn all(&self, broker: &Broker) -> Vec<MetadataResponseTopic> {
         broker.topics.all().iter().map(|topic| self.found(topic)).collect()
     }
@@ -162,12 +165,13 @@ impl Topics {
 
     fn found(&self, topic: &Topic) -> MetadataResponseTopic {
         let partitions = (0..topic.partitions).map(|index| {
+            let placement = self.placements.of(topic.id, index as i32);
             MetadataResponsePartition::default()
                 .with_partition_index(index as i32)
-                .with_leader_id(self.placement.leader)
-                .with_leader_epoch(self.placement.leader_epoch)
-                .with_replica_nodes(self.placement.replicas.clone())
-                .with_isr_nodes(self.placement.replicas.clone())
+                .with_leader_id(placement.leader)
+                .with_leader_epoch(placement.leader_epoch)
+                .with_replica_nodes(placement.replicas.clone())
+                .with_isr_nodes(placement.replicas)
         });
         MetadataResponseTopic::default()
             .with_name(Some(TopicName(text(&topic.name))))

@@ -64,6 +64,7 @@ pub(crate) async fn admit(
     request: ProduceRequest,
     context: &RequestContext,
 ) -> PendingAnswer {
+    broker.traffic.touch();
     let started = Instant::now();
     let (acks, timeout_ms) = (request.acks, request.timeout_ms);
     if let Err(error) = know_topics(broker, &request, context.api_version).await {
@@ -144,6 +145,8 @@ fn look_through(broker: &Broker, request: ProduceRequest, context: &RequestConte
     let mut batches = Vec::new();
     let is_refused = claims_transaction(&request);
     let acks_error = (!(-1..=1).contains(&request.acks)).then_some(ResponseError::InvalidRequiredAcks);
+    // Nobody hears that without an answer: what comes with acks=0 is taken until the connection ends.
+    let sends_away = request.acks != 0 && broker.cluster.sends_away();
     let mut seen = BTreeSet::new();
     for data in request.topic_data {
         let topic = find_topic(broker, &data.name, TopicId::new(data.topic_id), context.api_version);
@@ -156,6 +159,7 @@ fn look_through(broker: &Broker, request: ProduceRequest, context: &RequestConte
             let outcome = match &topic {
                 _ if is_refused => Outcome::error(ResponseError::TransactionalIdAuthorizationFailed),
                 Err(error) => Outcome::error(*error),
+                Ok(_) if sends_away => Outcome::error(ResponseError::NotLeaderOrFollower),
                 Ok(topic) => {
                     check_partition(broker, topic, partition, &mut seen, &mut batches, context, acks_error)
                 }

@@ -46,6 +46,8 @@ pub(super) enum Command {
     Delete(oneshot::Sender<Result<(), Refusal>>),
     Describe(oneshot::Sender<Result<Description, Refusal>>),
     Expire(TimestampMs, oneshot::Sender<()>),
+    /// The group is another agent's now.
+    Moved,
 }
 
 /// Who waits for an answer of the machine's.
@@ -229,6 +231,10 @@ impl Actor {
                 let exists = self.machine.exists();
                 let _ = answer.send(exists.then(|| self.machine.describe()).ok_or(Refusal::GroupIdNotFound));
                 Next::Go
+            }
+            Command::Moved => {
+                tracing::debug!(group = %self.group, "a group has moved to another agent");
+                Next::Stop(Refusal::NotCoordinator)
             }
             Command::Expire(now_ms, answer) => {
                 let next = self.expire(now_ms).await;
@@ -499,6 +505,7 @@ fn refuse(command: Command, refusal: Refusal) {
         Command::Delete(answer) => drop(answer.send(Err(refusal))),
         Command::Describe(answer) => drop(answer.send(Err(refusal))),
         Command::Expire(_, answer) => drop(answer.send(())),
+        Command::Moved => {}
     }
 }
 

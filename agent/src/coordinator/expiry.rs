@@ -55,7 +55,7 @@ impl GroupCoordinator {
         shared.cancel.run_until_cancelled(rounds).await.unwrap_or(());
     }
 
-    /// Starts the task of every group that has members, unless it runs.
+    /// Starts the task of every group of this agent's that has members, unless it runs.
     ///
     /// # Errors
     /// The store's; what was found before is taken up all the same.
@@ -63,7 +63,7 @@ impl GroupCoordinator {
         let mut after: Option<String> = None;
         while let Some(page) = self.next_page(&mut after).await? {
             for (group, header) in page {
-                if header.state != StoredState::Empty && !self.is_loaded(&group) {
+                if header.state != StoredState::Empty && self.is_mine(&group) && !self.is_loaded(&group) {
                     let (answer, done) = oneshot::channel();
                     if self.send(&group, Command::Describe(answer)).await.is_ok() {
                         let _ = done.await;
@@ -82,7 +82,7 @@ impl GroupCoordinator {
         let mut after: Option<String> = None;
         while let Some(page) = self.next_page(&mut after).await? {
             for (group, header) in page {
-                if self.may_expire(&group, &header, now_ms).await? {
+                if self.is_mine(&group) && self.may_expire(&group, &header, now_ms).await? {
                     let (answer, done) = oneshot::channel();
                     if self.send(&group, Command::Expire(now_ms, answer)).await.is_ok() {
                         let _ = done.await;

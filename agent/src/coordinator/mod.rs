@@ -13,14 +13,17 @@
 //! - Memory is bounded: groups by [`LOADED_GROUPS_MAX`], a group's queues and members each by a number.
 //! - Tasks are owned: [`GroupCoordinator::shutdown`] waits for all.
 //!
-//! Deliberately absent: which agent coordinates which group (with one agent: this one), authorization, Kafka's wire
-//! messages.
+//! - A group that is somebody else's to coordinate, as far as this agent knows, is refused with NOT_COORDINATOR; its task
+//!   ends when that changes (`moves`). Who is right about it decides nothing: the fence does.
+//!
+//! Deliberately absent: how groups are spread over agents (`cluster::placement`), authorization, Kafka's wire messages.
 
 mod actor;
 pub mod classic;
 mod commits;
 pub mod error;
 mod expiry;
+mod moves;
 mod service;
 mod stats;
 mod topics;
@@ -30,6 +33,7 @@ mod tests;
 
 pub use commits::{CommitCall, CommitEntry};
 pub use error::Refusal;
+pub use moves::Ownership;
 pub use service::{GroupCoordinator, GroupCoordinatorParts, LOADED_GROUPS_MAX, ListedGroup, OffsetDeletion};
 pub use stats::GroupStats;
 pub use topics::{TopicFacts, TopicLookup};

@@ -22,6 +22,7 @@ use super::classic::{
 };
 use super::commits::{CommitAnswer, CommitCall};
 use super::error::Refusal;
+use super::moves::Ownership;
 use super::stats::{GroupStats, Standing};
 use super::topics::TopicLookup;
 
@@ -47,6 +48,8 @@ pub struct GroupCoordinatorParts {
     pub options: GroupOptions,
     /// Topics by name.
     pub topics: Arc<dyn TopicLookup>,
+    /// Which groups are this agent's.
+    pub ownership: Arc<dyn Ownership>,
 }
 
 /// What a coordinator and its tasks share.
@@ -70,6 +73,12 @@ struct Handle {
 }
 
 impl Shared {
+    /// The groups that have a task.
+    pub(super) fn loaded(&self) -> Vec<(Arc<str>, mpsc::Sender<Command>)> {
+        let loaded = self.loaded.lock();
+        loaded.iter().map(|(group, handle)| (Arc::clone(group), handle.commands.clone())).collect()
+    }
+
     /// Forgets a group's task, unless another has taken its place.
     pub(super) fn forget(&self, group: &str, number: u64) {
         let mut loaded = self.loaded.lock();
@@ -103,6 +112,7 @@ pub struct GroupCoordinator {
     shared: Arc<Shared>,
     randomness: Arc<dyn Randomness>,
     topics: Arc<dyn TopicLookup>,
+    ownership: Arc<dyn Ownership>,
     tasks: TaskTracker,
     next_number: AtomicU64,
 }
@@ -110,7 +120,7 @@ pub struct GroupCoordinator {
 impl GroupCoordinator {
     /// Starts a coordinator, inside a runtime. It owns tasks: end it with [`GroupCoordinator::shutdown`].
     pub fn new(parts: GroupCoordinatorParts) -> Arc<Self> {
-        let GroupCoordinatorParts { store, keyspace, clock, randomness, options, topics } = parts;
+        let GroupCoordinatorParts { store, keyspace, clock, randomness, options, topics, ownership } = parts;
         let groups = Groups::new(store, keyspace, randomness.next_u64(), options.commit_timeout);
         let coordinator = Arc::new(Self {
             shared: Arc::new(Shared {
@@ -124,6 +134,7 @@ impl GroupCoordinator {
             }),
             randomness,
             topics,
+            ownership,
             tasks: TaskTracker::new(),
             next_number: AtomicU64::new(0),
         });
@@ -248,6 +259,7 @@ impl GroupCoordinator {
         topics: BTreeMap<String, BTreeSet<PartitionIndex>>,
     ) -> Result<OffsetDeletion, Refusal> {
         validate_named(group)?;
+        self.check_mine(group)?;
         if self.is_missing(group).await? {
             return Err(Refusal::GroupIdNotFound);
         }
@@ -262,6 +274,7 @@ impl GroupCoordinator {
     pub async fn delete(&self, group: &str) -> Result<(), Refusal> {
         // Kafka may have made the group of the empty id, by a commit, and deletes it all the same.
         validate_length(group)?;
+        self.check_mine(group)?;
         if self.is_missing(group).await? {
             return Err(Refusal::GroupIdNotFound);
         }
@@ -274,6 +287,7 @@ impl GroupCoordinator {
     /// [`Refusal::GroupIdNotFound`], or the store's.
     pub async fn describe(&self, group: &str) -> Result<Description, Refusal> {
         validate_length(group)?;
+        self.check_mine(group)?;
         if self.is_loaded(group) {
             return self.call(group, Command::Describe).await?;
         }
@@ -281,7 +295,7 @@ impl GroupCoordinator {
         stored.map(describe_stored).ok_or(Refusal::GroupIdNotFound)
     }
 
-    /// ListGroups: all groups, by id. Those in use as they are in memory.
+    /// ListGroups: the groups of this agent, by id. Those in use as they are in memory.
     ///
     /// # Errors
     /// The store's.
@@ -291,7 +305,7 @@ impl GroupCoordinator {
         loop {
             let page = self.shared.groups.list(after.as_deref(), LIST_PAGE).await;
             let page = page.map_err(|error| refuse(&error))?;
-            for (group, header) in &page.groups {
+            for (group, header) in page.groups.iter().filter(|(group, _)| self.is_mine(group)) {
                 listed.push(ListedGroup {
                     group: group.clone(),
                     protocol_type: header.protocol_type.clone().unwrap_or_default(),
@@ -322,6 +336,15 @@ impl GroupCoordinator {
         &self.shared
     }
 
+    /// Whether this agent coordinates the group, as far as it knows.
+    pub fn is_mine(&self, group: &str) -> bool {
+        self.ownership.is_mine(group)
+    }
+
+    fn check_mine(&self, group: &str) -> Result<(), Refusal> {
+        if self.is_mine(group) { Ok(()) } else { Err(Refusal::NotCoordinator) }
+    }
+
     pub(super) fn is_loaded(&self, group: &str) -> bool {
         self.shared.loaded.lock().contains_key(group)
     }
@@ -341,6 +364,7 @@ impl GroupCoordinator {
         group: &str,
         make: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, Refusal> {
+        self.check_mine(group)?;
         let (answer, answered) = oneshot::channel();
         self.send(group, make(answer)).await?;
         // A task answers every call that it took, unless it panicked.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,6 +42,17 @@ struct World {
     clock: Arc<TestClock>,
     randomness: Arc<SeededRandomness>,
     options: GroupOptions,
+    ownership: Arc<Mine>,
+}
+
+/// Whether groups are this agent's.
+#[derive(Debug)]
+struct Mine(AtomicBool);
+
+impl Ownership for Mine {
+    fn is_mine(&self, _group: &str) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 impl World {
@@ -53,7 +65,8 @@ impl World {
         }
         txn.commit().await.expect("topics");
         let options = GroupOptions { initial_rebalance_delay: Duration::ZERO, ..GroupOptions::default() };
-        Self { memory, clock: Arc::new(TestClock::at(1_000_000)), randomness, options }
+        let ownership = Arc::new(Mine(AtomicBool::new(true)));
+        Self { memory, clock: Arc::new(TestClock::at(1_000_000)), randomness, options, ownership }
     }
 
     fn coordinator(&self) -> Arc<GroupCoordinator> {
@@ -64,6 +77,7 @@ impl World {
             randomness: Arc::clone(&self.randomness) as Arc<dyn Randomness>,
             options: self.options.clone(),
             topics: Arc::new(Topics),
+            ownership: Arc::clone(&self.ownership) as _,
         })
     }
 }

@@ -35,7 +35,7 @@ use penstock_metadata::lookup::LogReader;
 use penstock_metadata::view::{PartitionView, ViewError};
 use penstock_metadata::views::Views;
 use penstock_storage::cache::{Cache, ReadError};
-use penstock_types::{LeaderEpoch, Offset, TopicPartition};
+use penstock_types::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -131,6 +131,16 @@ pub struct FetchedPartition {
     pub records: Vec<Bytes>,
     /// Their bytes.
     pub bytes: u64,
+    /// Where the client is to read instead (KIP-392).
+    pub preferred: Option<NodeId>,
+}
+
+impl FetchedPartition {
+    /// The same offsets, and nothing to read.
+    #[must_use]
+    pub fn without_records(self) -> Self {
+        Self { aborted: Vec::new(), records: Vec::new(), bytes: 0, ..self }
+    }
 }
 
 /// An answer: one result per target, in their order, and the memory that it holds until it is sent.

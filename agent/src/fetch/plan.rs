@@ -71,6 +71,7 @@ impl PlannedPartition {
             aborted: self.aborted,
             records,
             bytes,
+            preferred: None,
         }
     }
 }

@@ -10,6 +10,8 @@ use penstock_metadata::cluster;
 use penstock_metadata::kv::{StoreError, embedded};
 use penstock_storage::bucket;
 
+use crate::cluster::JoinError;
+
 /// Why an agent doesn't start. Nothing was changed but what the variant says.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -75,6 +77,15 @@ pub enum StartError {
     /// The bucket can't be claimed, or is another cluster's.
     #[error(transparent)]
     Claim(#[from] bucket::ClaimError),
+    /// The agent can't be one of its cluster.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// A name, zone or host is too long to be kept.
+    #[error("{option} has more than {} bytes", penstock_metadata::keys::agent::TEXT_BYTES_MAX)]
+    TooLong {
+        /// The option.
+        option: &'static str,
+    },
     /// The options of the cache don't go together.
     #[error("the cache's options don't go together: {reason}")]
     Cache {

@@ -26,6 +26,7 @@ use penstock_storage::cache::{self, Cache};
 
 use super::{Parts, StartError};
 use crate::broker::{Broker, Identity};
+use crate::cluster::{Cluster, Traffic};
 use crate::coordinator::{GroupCoordinator, GroupCoordinatorParts};
 use crate::fetch::session::FetchSessions;
 use crate::fetch::{Fetch, FetchParts, FetchSettings};
@@ -60,13 +61,14 @@ pub(super) async fn start(
     config: AgentConfig,
     parts: Parts,
     opened: Opened,
+    agents: Arc<Cluster>,
     kafka: SocketAddr,
 ) -> Result<Services, StartError> {
     let Opened { store, bucket, keyspace, cluster } = opened;
-    let options = BrokerConfig::new(config.broker_layer())?;
+    let node_id = agents.node().get();
+    let options = BrokerConfig::new(config.broker_layer(node_id))?;
     let cache_options = cache_options(&config.cache);
     cache_options.check().map_err(|reason| StartError::Cache { reason })?;
-    let node_id = config.node.node_id;
     let topics = Arc::new(TopicCatalog::open(Arc::clone(&store), keyspace.clone(), node_id, options).await?);
     let options = topics.broker();
     let producer_expiry = milliseconds(&options, "producer.id.expiration.ms");
@@ -122,6 +124,7 @@ pub(super) async fn start(
         randomness: Arc::clone(&parts.randomness),
         options: GroupOptions::of(&options),
         topics: Arc::clone(&topics) as _,
+        ownership: Arc::clone(&agents) as _,
     });
     let topic_admin = TopicAdmin::new(
         Arc::clone(&store),
@@ -131,7 +134,7 @@ pub(super) async fn start(
         Arc::clone(&parts.randomness),
     );
     let broker = Arc::new(Broker {
-        identity: identity(&config, cluster.cluster_id.into(), kafka),
+        identity: identity(&config, cluster.cluster_id.into(), node_id, kafka),
         produce: Produce::start(produce_parts, produce_settings(&config)),
         fetch: Fetch::new(fetch_parts, fetch_settings(&config.fetch)),
         sessions: Mutex::new(FetchSessions::new(config.fetch.session_slots as usize, SESSION_PARTITIONS)),
@@ -152,6 +155,8 @@ pub(super) async fn start(
         cache,
         views,
         groups,
+        cluster: agents,
+        traffic: Traffic::default(),
     });
     Ok(Services { broker, feed, sealer, checkpoints, producer_expiry: producer_expiry_job })
 }
@@ -160,11 +165,11 @@ fn milliseconds(options: &BrokerConfig, name: &str) -> Duration {
     Duration::from_millis(u64::try_from(options.integer(name)).unwrap_or(0))
 }
 
-fn identity(config: &AgentConfig, cluster_id: Arc<str>, kafka: SocketAddr) -> Identity {
+fn identity(config: &AgentConfig, cluster_id: Arc<str>, node_id: i32, kafka: SocketAddr) -> Identity {
     let advertised = config.advertised();
     Identity {
         cluster_id,
-        node_id: config.node.node_id,
+        node_id,
         advertised_host: advertised.host.as_str().into(),
         advertised_port: if advertised.port == 0 { kafka.port() } else { advertised.port },
     }

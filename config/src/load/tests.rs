@@ -113,7 +113,7 @@ fn kafkas_broker_options_are_set_by_their_names() {
     let mut inputs = file("num.partitions = 4\n'auto.create.topics.enable' = false");
     inputs.environment = vec![variable("PENSTOCK_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")];
     let loaded = load(&inputs).expect("all valid");
-    let layer = loaded.config.broker_layer();
+    let layer = loaded.config.broker_layer(1);
     for (name, value) in [
         ("num.partitions", "4"),
         ("auto.create.topics.enable", "false"),

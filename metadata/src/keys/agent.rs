@@ -39,6 +39,8 @@ pub const TEXT_BYTES_MAX: usize = 255;
 /// What an agent does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// It is not ready yet; clients are not told of it.
+    Starting,
     /// It serves clients.
     Serving,
     /// It finishes what it has; clients are sent elsewhere.
@@ -50,6 +52,7 @@ impl Phase {
         match self {
             Self::Serving => 1,
             Self::Draining => 2,
+            Self::Starting => 3,
         }
     }
 
@@ -57,6 +60,7 @@ impl Phase {
         match code {
             1 => Some(Self::Serving),
             2 => Some(Self::Draining),
+            3 => Some(Self::Starting),
             _ => None,
         }
     }
@@ -64,6 +68,7 @@ impl Phase {
     /// In a word.
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::Serving => "serving",
             Self::Draining => "draining",
         }

@@ -1,9 +1,9 @@
-use kafka_protocol::messages::BrokerId;
 use penstock_config::topic::TopicConfig;
 use penstock_metadata::keys::cluster::MetadataVersion;
 use penstock_types::TopicId;
 
 use super::*;
+use crate::cluster::Membership;
 
 fn topic(name: &str, partitions: u32) -> Wanted {
     Wanted::There(Arc::new(Topic {
@@ -27,8 +27,8 @@ fn cursor(name: &str, partition: i32) -> From {
 type Shown = (Vec<(String, Vec<i32>)>, Option<(String, i32)>);
 
 fn shown_of(wanted: Vec<Wanted>, from: Option<From>, limit: usize) -> Shown {
-    let placement = Placement { leader: BrokerId(1), leader_epoch: 0, replicas: vec![BrokerId(1)] };
-    let response = page(wanted, from.as_ref(), limit, &placement);
+    let membership = Membership::of_ids(1, &[1]);
+    let response = page(wanted, from.as_ref(), limit, &Placements::of_nobody(&membership));
     let topics = response.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| partition.partition_index).collect();
         (topic.name.as_ref().expect("a name").to_string(), partitions)

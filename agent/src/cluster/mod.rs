@@ -1,0 +1,24 @@
+//! This agent among the others: its registration and lease, and the membership that everything shown to clients goes by.
+//!
+//! [`Cluster`] owns the registration: it renews the lease, looks at the others' rows, and publishes a [`Membership`]
+//! whenever it differs. [`placement`] says, of a membership, who coordinates what and whom clients are pointed at.
+//!
+//! Invariants:
+//! - Without a lease ([`Cluster::holds_lease`]) this agent coordinates nothing. The lease counts from the begin of a
+//!   renewal that succeeded, on this machine's monotonic clock: it ends here before it can end for anybody else.
+//! - Membership decides whom clients are told and nothing else: Produce and Fetch are served lease or no lease, groups
+//!   are fenced by their rows.
+//!
+//! Deliberately absent: talking to other agents.
+
+mod membership;
+pub mod placement;
+mod service;
+mod traffic;
+
+#[cfg(test)]
+mod tests;
+
+pub use membership::{Member, Membership};
+pub use service::{Cluster, ClusterParts, JoinError};
+pub use traffic::Traffic;

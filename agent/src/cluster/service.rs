@@ -1,0 +1,341 @@
+//! The registration of this agent and its knowledge of the others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use penstock_metadata::agents::{Agents, RegisterError, RenewError, Wanted};
+use penstock_metadata::keys::agent::{AgentRow, Phase};
+use penstock_metadata::kv::{StoreError, Watch};
+use penstock_metadata::members::{Look, Observer};
+use penstock_types::{Clock, NodeId, Randomness, pause, pause_until};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::membership::Membership;
+use super::placement;
+
+/// Renewals in a lease.
+const RENEWALS: u32 = 4;
+/// Looks at an id that is held, in its lease.
+const LOOKS: u32 = 4;
+/// The pause after a failure of the store, of the lease at most.
+const PAUSES: u32 = 16;
+/// How long a change of phase may take to reach the store.
+const CHANGES_WITHIN: Duration = Duration::from_secs(3);
+/// Looks that a flood of changes of the membership causes are no closer together.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// What this agent's membership is made of.
+#[derive(Debug)]
+pub struct ClusterParts {
+    /// The agents in the metadata store.
+    pub agents: Agents,
+    /// What this one registers as.
+    pub wanted: Wanted,
+    /// The wall clock: a voice among those that jobs take for now.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for sessions.
+    pub randomness: Arc<dyn Randomness>,
+}
+
+/// Why an agent could not join its cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The store failed.
+    #[error("the agent can't be registered: {0}")]
+    Store(#[from] StoreError),
+    /// Somebody else has its id and goes on having it.
+    #[error(
+        "node id {node} belongs to another agent, at {by}, that is alive: give each agent a name or number of its own"
+    )]
+    Held {
+        /// The id.
+        node: NodeId,
+        /// The other's address.
+        by: String,
+    },
+}
+
+#[derive(Debug)]
+struct State {
+    session: u64,
+    phase: Phase,
+    lease_until: Instant,
+    observer: Observer,
+}
+
+/// This agent's registration.
+#[derive(Debug)]
+pub struct Cluster {
+    agents: Agents,
+    wanted: Wanted,
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+    node: NodeId,
+    started: Instant,
+    state: Mutex<State>,
+    membership: watch::Sender<Arc<Membership>>,
+    phase_changed: Notify,
+}
+
+impl Cluster {
+    /// Registers, and waits for the lease of a former agent of the same name or number to end. Nobody is told of this
+    /// agent before [`Cluster::serve`].
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub async fn join(parts: ClusterParts) -> Result<Arc<Self>, JoinError> {
+        let ClusterParts { agents, mut wanted, clock, randomness } = parts;
+        let session = randomness.next_u64();
+        let started = Instant::now();
+        let mut observer = Observer::default();
+        let node = loop {
+            let look = agents.look().await?;
+            observer.observe(started.elapsed(), &look);
+            let is_dead = |node, row: &AgentRow| observer.is_dead(node, row);
+            match agents.register(session, &wanted, clock.now_ms(), &is_dead).await {
+                Ok(node) => break node,
+                Err(RegisterError::Store(error)) => return Err(error.into()),
+                Err(RegisterError::Held { node, by, lease }) => {
+                    // It renews itself four times in a lease: an agent that is alive shows within two.
+                    if started.elapsed() > lease * 2 {
+                        return Err(JoinError::Held { node, by });
+                    }
+                    tracing::info!(%node, by, ?lease, "waiting for the lease of a former agent to end");
+                    pause(lease / LOOKS).await;
+                }
+            }
+        };
+        wanted.node = Some(node);
+        let begun = Instant::now();
+        let (look, _) = agents.renew(node, session, Phase::Starting, clock.now_ms()).await.map_err(
+            |error| match error {
+                RenewError::Store(error) => JoinError::Store(error),
+                RenewError::Lost => JoinError::Held { node, by: "an unknown address".to_owned() },
+            },
+        )?;
+        let rows = observer.observe(started.elapsed(), &look);
+        let membership = Arc::new(Membership::new(node, true, &rows));
+        let state = State { session, phase: Phase::Starting, lease_until: begun + wanted.lease, observer };
+        Ok(Arc::new(Self {
+            agents,
+            wanted,
+            clock,
+            randomness,
+            node,
+            started,
+            state: Mutex::new(state),
+            membership: watch::Sender::new(membership),
+            phase_changed: Notify::new(),
+        }))
+    }
+
+    /// This agent's id, for as long as it lives.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The live agents as last seen.
+    pub fn membership(&self) -> Arc<Membership> {
+        Arc::clone(&self.membership.borrow())
+    }
+
+    /// Tells when the membership is another.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Membership>> {
+        self.membership.subscribe()
+    }
+
+    /// Whether this agent's lease holds now.
+    pub fn holds_lease(&self) -> bool {
+        Instant::now() < self.state.lock().lease_until
+    }
+
+    /// How much of the lease is left.
+    pub fn lease_left(&self) -> Duration {
+        self.state.lock().lease_until.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether this agent coordinates `group` now.
+    pub fn coordinates(&self, group: &str) -> bool {
+        let is_chosen = placement::coordinator(&self.membership.borrow(), group)
+            .is_some_and(|chosen| chosen.node == self.node);
+        is_chosen && self.holds_lease()
+    }
+
+    /// Whether clients that come here are to go elsewhere: the agent drains, and others serve.
+    pub fn sends_away(&self) -> bool {
+        self.membership.borrow().sends_away()
+    }
+
+    /// From now on clients are told of this agent.
+    pub async fn serve(&self) {
+        self.change_phase(Phase::Serving).await;
+    }
+
+    /// From now on clients are told of others, if there are any; idempotent. Returns once the store says so, or could
+    /// not be reached within three seconds.
+    pub async fn drain(&self) {
+        self.change_phase(Phase::Draining).await;
+    }
+
+    async fn change_phase(&self, phase: Phase) {
+        self.state.lock().phase = phase;
+        let mut memberships = self.subscribe();
+        self.phase_changed.notify_one();
+        let shown = memberships.wait_for(|membership| {
+            membership.all().iter().any(|member| member.node == self.node && member.phase == phase)
+        });
+        if tokio::time::timeout(CHANGES_WITHIN, shown).await.is_err() {
+            tracing::warn!(
+                phase = phase.word(),
+                "the metadata store was not told of this agent's phase in time"
+            );
+        }
+    }
+
+    /// Gives the id up, after [`Cluster::run`] has ended.
+    pub async fn leave(&self) {
+        let session = {
+            let mut state = self.state.lock();
+            state.lease_until = Instant::now();
+            state.session
+        };
+        let left = tokio::time::timeout(CHANGES_WITHIN, self.agents.release(self.node, session)).await;
+        if !matches!(left, Ok(Ok(()))) {
+            tracing::warn!(node = %self.node, "the agent's id could not be given up; its lease ends by itself");
+        }
+    }
+
+    /// Renews the lease and looks at the others, until `stop`. Ends by itself only if this agent's id is somebody
+    /// else's: then it must not go on.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let lease = self.wanted.lease;
+        let mut renew_at = Instant::now();
+        loop {
+            let begun = Instant::now();
+            let phase = self.state.lock().phase;
+            let is_due = begun >= renew_at || !self.shows(phase);
+            let looked = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                looked = self.look(is_due, phase, begun) => looked,
+            };
+            let changed: Watch = match looked {
+                Ok(watch) => {
+                    if is_due {
+                        renew_at = begun + lease / RENEWALS;
+                    }
+                    watch
+                }
+                Err(RenewError::Lost) => match self.register_again().await {
+                    Ok(()) => continue,
+                    Err(error) => {
+                        tracing::error!(%error, "this agent has lost its id");
+                        return;
+                    }
+                },
+                Err(RenewError::Store(error)) => {
+                    tracing::debug!(%error, "the agents' rows can't be read now");
+                    self.notice_lapse();
+                    let wait = pause(lease / PAUSES);
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = wait => continue,
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.phase_changed.notified() => {}
+                // A watch that failed or fired: look again, but not in a rush.
+                _ = changed => pause(LOOK_PAUSE).await,
+                () = pause_until(renew_at) => {}
+            }
+        }
+    }
+
+    fn shows(&self, phase: Phase) -> bool {
+        let membership = self.membership.borrow();
+        membership.all().iter().any(|member| member.node == self.node && member.phase == phase)
+    }
+
+    async fn look(&self, renew: bool, phase: Phase, begun: Instant) -> Result<Watch, RenewError> {
+        let session = self.state.lock().session;
+        let (look, watch) = if renew {
+            let renewed = self.agents.renew(self.node, session, phase, self.clock.now_ms()).await?;
+            self.state.lock().lease_until = begun + self.wanted.lease;
+            renewed
+        } else {
+            self.agents.look_and_watch().await.map_err(RenewError::Store)?
+        };
+        self.publish(&look);
+        Ok(watch)
+    }
+
+    fn publish(&self, look: &Look) {
+        let rows = {
+            let mut state = self.state.lock();
+            let mut rows = state.observer.observe(self.started.elapsed(), look);
+            // Whatever its row says, this agent is here.
+            if let Some(own) = look.rows.get(&self.node) {
+                rows.insert(self.node, own.clone());
+            }
+            rows
+        };
+        if !rows.contains_key(&self.node) {
+            return;
+        }
+        let membership = Membership::new(self.node, self.holds_lease(), &rows);
+        self.publish_if_other(membership);
+    }
+
+    fn publish_if_other(&self, membership: Membership) {
+        self.membership.send_if_modified(|last| {
+            let is_other = **last != membership;
+            if is_other {
+                let ids: Vec<i32> = membership.serving().iter().map(|member| member.node.get()).collect();
+                tracing::info!(serving = ?ids, alive = membership.all().len(), "the cluster's agents have changed");
+                *last = Arc::new(membership);
+            }
+            is_other
+        });
+    }
+
+    /// Tells when the lease has ended without a renewal.
+    fn notice_lapse(&self) {
+        let known = self.membership();
+        if known.leased && !self.holds_lease() {
+            tracing::warn!(
+                "the lease has ended: this agent coordinates no groups until the metadata store answers"
+            );
+            let mut lapsed = Membership::clone(&known);
+            lapsed.leased = false;
+            self.publish_if_other(lapsed);
+        }
+    }
+
+    /// Somebody cleared or took the row: the same id under a new session, if it is free.
+    async fn register_again(&self) -> Result<(), JoinError> {
+        self.notice_lapse();
+        let session = self.randomness.next_u64();
+        // Nobody was watched: only an absent row, or one long dead, is free.
+        let registered =
+            self.agents.register(session, &self.wanted, self.clock.now_ms(), &|_, _| false).await;
+        match registered {
+            Ok(_) => {
+                tracing::warn!(node = %self.node, "the registration was gone and has been renewed");
+                self.state.lock().session = session;
+                Ok(())
+            }
+            Err(RegisterError::Held { node, by, .. }) => Err(JoinError::Held { node, by }),
+            Err(RegisterError::Store(error)) => {
+                tracing::debug!(%error, "registering again has failed");
+                pause(self.wanted.lease / PAUSES).await;
+                Ok(())
+            }
+        }
+    }
+}
