@@ -12,15 +12,18 @@ mod agent;
 mod banner;
 mod bench;
 mod client;
+mod cluster;
 mod completions;
 mod configs;
 mod consume;
 mod doctor;
 mod error;
 mod groups;
+mod http_client;
 mod interrupt;
 mod output;
 mod produce;
+mod several;
 mod topics;
 
 pub use error::CommandError;
@@ -50,9 +53,11 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a broker for development: everything in one process and one directory
-    Dev(agent::AgentArguments),
+    Dev(agent::DevArguments),
     /// Run an agent as configured by file, environment and flags
     Agent(agent::AgentArguments),
+    /// Show the agents of a cluster: leases, leaders, groups, lag
+    Cluster(cluster::ClusterArguments),
     /// List, create, describe, alter and delete topics
     Topics(topics::TopicsArguments),
     /// List, describe, reset and delete consumer groups
@@ -76,6 +81,7 @@ pub fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Dev(arguments) => agent::dev(&arguments),
         Command::Agent(arguments) => agent::agent(&arguments),
+        Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Topics(arguments) => topics::run(&arguments),
         Command::Groups(arguments) => groups::run(&arguments),
         Command::Configs(arguments) => configs::run(&arguments),

@@ -1,21 +1,25 @@
-//! The agent's HTTP side: metrics and health, for machines and for people with a browser. Not for Kafka clients, not
-//! authenticated, and of no consequence to the data.
+//! The agent's HTTP side: metrics, health, the cluster as the agent sees it, and draining it. For machines and for people
+//! with a browser. Not for Kafka clients, not authenticated, and of no consequence to the data.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
+use crate::broker::Broker;
 use crate::metrics::{self, SharedMetrics};
 
+mod admin;
 mod bounded;
+pub mod cluster;
 mod readiness;
 
+pub use admin::{Control, Controls};
 pub use readiness::{NotReady, Readiness};
 
 /// What the handlers read.
@@ -25,6 +29,10 @@ pub struct HttpState {
     pub metrics: SharedMetrics,
     /// Whether the agent is ready.
     pub readiness: Arc<Readiness>,
+    /// The agent's services, while there are any.
+    pub broker: Weak<Broker>,
+    /// Where an operator's wishes go.
+    pub controls: Controls,
 }
 
 /// Serves until `stop` resolves and the requests under way are answered. Connections are bounded in number and idle
@@ -44,6 +52,9 @@ fn router(state: HttpState) -> Router {
         .route("/metrics", get(show_metrics))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
+        .route("/cluster", get(cluster::show))
+        .route("/admin/drain", post(admin::drain))
+        .route("/admin/abort", post(admin::abort))
         .with_state(state)
 }
 
@@ -53,6 +64,8 @@ async fn index() -> Html<&'static str> {
          <li><a href=/metrics>/metrics</a>: Prometheus metrics\
          <li><a href=/health/live>/health/live</a>: 200 while the process runs\
          <li><a href=/health/ready>/health/ready</a>: 200 while Kafka clients are served, else 503 with the reason\
+         <li><a href=/cluster>/cluster</a>: the agents that are alive, as JSON (<code>penstock cluster</code>)\
+         <li>POST /admin/drain: send clients to the other agents, finish, and stop\
          </ul>\n",
     )
 }

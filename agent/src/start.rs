@@ -17,12 +17,13 @@ use penstock_metadata::kv::SharedStore;
 use penstock_storage::bucket::Bucket;
 use penstock_types::{Clock, OsRandomness, Randomness, SystemClock, pause};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
-use crate::http::{self, HttpState, Readiness};
+use crate::http::{self, Control, Controls, HttpState, Readiness};
 use crate::metrics::{self, Metrics};
 use crate::server::{self, BrokerService, Limits, ServerStats, Stopped};
 
@@ -32,6 +33,7 @@ mod error;
 mod jobs;
 mod registration;
 mod services;
+mod shared;
 mod stores;
 
 pub(crate) use credentials::without_credentials;
@@ -40,6 +42,7 @@ pub use error::{AgentFailure, ShutdownError, StartError};
 use jobs::Jobs;
 use registration::join;
 use services::{Opened, Services};
+pub(crate) use shared::SharedStores;
 use stores::Metadata;
 pub(crate) use stores::{bucket_options, prepare_directory};
 
@@ -48,6 +51,8 @@ const CLOSING_RESERVE: Duration = Duration::from_secs(2);
 
 /// Clients have moved when none has sent records or fetches for so long: longer than a client takes to try again.
 const DRAINED: Duration = Duration::from_millis(1_500);
+/// Wishes of an operator that are remembered.
+const CONTROLS: usize = 4;
 /// How often a draining agent looks.
 const DRAIN_LOOKS: Duration = Duration::from_millis(50);
 
@@ -62,6 +67,8 @@ pub struct Parts {
     pub store: Option<SharedStore>,
     /// A bucket instead of the configured one.
     pub bucket: Option<Arc<Bucket>>,
+    /// Whether whoever runs the agent can end it without its process.
+    pub can_abort: bool,
 }
 
 impl Parts {
@@ -72,6 +79,7 @@ impl Parts {
             randomness: Arc::new(OsRandomness::default()),
             store: None,
             bucket: None,
+            can_abort: false,
         }
     }
 }
@@ -83,6 +91,15 @@ pub struct Addresses {
     pub kafka: SocketAddr,
     /// Metrics and health.
     pub http: SocketAddr,
+}
+
+/// Why an agent does not just go on.
+#[derive(Debug)]
+pub enum Interruption {
+    /// A part of it has ended that should not.
+    Failed(AgentFailure),
+    /// An operator asks for something.
+    Asked(Control),
 }
 
 /// An agent that serves.
@@ -101,6 +118,7 @@ pub struct RunningAgent {
     http: JoinHandle<std::io::Result<()>>,
     registration: Jobs,
     jobs: Jobs,
+    controls: mpsc::Receiver<Control>,
     stop_server: CancellationToken,
     stop_http: CancellationToken,
     deadline: Duration,
@@ -123,11 +141,10 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     let agents = join(&config, &parts, &metadata, &keyspace, &cluster, addresses).await?;
     // Uploads that a killed process began. The store's lock says that nobody else is uploading here, unless the store is
     // one that agents share.
-    if !matches!(config.node.metadata, MetadataKind::FoundationDb(_))
-        && let Err(error) = bucket.remove_unfinished_uploads().await
-    {
-        tracing::warn!(%error, "unfinished uploads can't be removed");
+    if is_exclusive(&config, &parts) {
+        stores::remove_unfinished_uploads(&bucket).await;
     }
+    let can_abort = parts.can_abort;
     readiness.starting("reading topics");
     let deadline = config.node.shutdown_deadline;
     let (limits, server_stats) = (limits(&config).await?, Arc::new(ServerStats::default()));
@@ -143,7 +160,13 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     let metrics = Arc::new(metrics);
 
     let stop_http = CancellationToken::new();
-    let state = HttpState { metrics: Arc::clone(&metrics), readiness: Arc::clone(&readiness) };
+    let (sender, controls) = mpsc::channel(CONTROLS);
+    let state = HttpState {
+        metrics: Arc::clone(&metrics),
+        readiness: Arc::clone(&readiness),
+        broker: Arc::downgrade(&broker),
+        controls: Controls { sender, can_abort },
+    };
     let http = tokio::spawn(http::serve(http, state, stop_http.clone().cancelled_owned()));
     let stop_server = CancellationToken::new();
     let service = Arc::new(BrokerService::new(Arc::clone(&broker), limits.decoded));
@@ -175,6 +198,7 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
         http,
         registration,
         jobs,
+        controls,
         stop_server,
         stop_http,
         deadline,
@@ -187,21 +211,13 @@ impl RunningAgent {
         &self.readiness
     }
 
-    /// Waits until a part of the agent ends that should not. Cancel-safe.
-    pub async fn failed(&mut self) -> AgentFailure {
+    /// Waits until a part of the agent ends that should not, or an operator asks for something over HTTP. Cancel-safe.
+    pub async fn interrupted(&mut self) -> Interruption {
         tokio::select! {
-            ended = &mut self.server => AgentFailure::Server {
-                reason: ended.err().map_or_else(|| "it stopped".to_owned(), |error| error.to_string()),
-            },
-            ended = &mut self.http => AgentFailure::Http {
-                reason: match ended {
-                    Ok(Ok(())) => "it stopped".to_owned(),
-                    Ok(Err(error)) => error.to_string(),
-                    Err(error) => error.to_string(),
-                },
-            },
-            failure = self.registration.failed() => failure,
-            failure = self.jobs.failed() => failure,
+            failure = failed(&mut self.server, &mut self.http, &mut self.registration, &mut self.jobs) => {
+                Interruption::Failed(failure)
+            }
+            Some(control) = self.controls.recv() => Interruption::Asked(control),
         }
     }
 
@@ -249,12 +265,35 @@ impl RunningAgent {
         self.registration.stop().await;
         self.broker.cluster.leave().await;
         self.feed.shutdown().await;
-        drop(self.broker);
-        self.metadata.close().await;
         self.stop_http.cancel();
         self.http.abort();
+        let _ended = self.http.await;
+        drop(self.broker);
+        self.metadata.close().await;
         tracing::info!("stopped");
         stopped
+    }
+}
+
+async fn failed(
+    server: &mut JoinHandle<Stopped>,
+    http: &mut JoinHandle<std::io::Result<()>>,
+    registration: &mut Jobs,
+    jobs: &mut Jobs,
+) -> AgentFailure {
+    tokio::select! {
+        ended = server => AgentFailure::Server {
+            reason: ended.err().map_or_else(|| "it stopped".to_owned(), |error| error.to_string()),
+        },
+        ended = http => AgentFailure::Http {
+            reason: match ended {
+                Ok(Ok(())) => "it stopped".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            },
+        },
+        failure = registration.failed() => failure,
+        failure = jobs.failed() => failure,
     }
 }
 
@@ -283,6 +322,11 @@ fn gather_metrics(broker: &Arc<Broker>, server: &Arc<ServerStats>, readiness: &A
     metrics::sources::register_sessions(&mut metrics, broker);
     metrics::sources::register_groups(&mut metrics, &broker.groups);
     metrics
+}
+
+/// Whether this agent opened its metadata store for itself alone.
+fn is_exclusive(config: &AgentConfig, parts: &Parts) -> bool {
+    parts.store.is_none() && !matches!(config.node.metadata, MetadataKind::FoundationDb(_))
 }
 
 /// Binds `address`, whose host may be a name; `option` is for the error.

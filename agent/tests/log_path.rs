@@ -48,6 +48,7 @@ impl World {
             randomness: randomness.clone(),
             store: Some(metadata.clone()),
             bucket: Some(over),
+            can_abort: false,
         };
         let agent = start(config, parts).await.expect("starts");
         Self { agent, metadata, bucket, randomness }

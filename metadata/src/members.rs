@@ -81,6 +81,11 @@ impl Observer {
         look.rows.iter().filter(|(node, _)| alive(node)).map(|(node, row)| (*node, row.clone())).collect()
     }
 
+    /// For how long each row did not change while this observer looked.
+    pub fn silent_for(&self) -> BTreeMap<NodeId, Duration> {
+        self.seen.iter().map(|(node, seen)| (*node, seen.unchanged)).collect()
+    }
+
     /// Whether this very row was watched for a whole lease and did not change.
     pub fn is_dead(&self, node: NodeId, row: &AgentRow) -> bool {
         self.seen.get(&node).is_some_and(|seen| {

@@ -10,7 +10,7 @@ use super::CommandError;
 use super::banner;
 use super::error::Outcome;
 use crate::logging;
-use crate::start::{Parts, RunningAgent, start};
+use crate::start::{Interruption, Parts, RunningAgent, start};
 
 /// Where an agent's configuration comes from.
 #[derive(Debug, Args)]
@@ -58,9 +58,25 @@ pub(super) struct AgentArguments {
     config: ConfigArguments,
 }
 
+/// The arguments of `dev`.
+#[derive(Debug, Args)]
+pub(super) struct DevArguments {
+    #[command(flatten)]
+    agent: AgentArguments,
+    /// Run so many agents, on successive ports over one metadata store: a cluster in one process. Each can be drained or
+    /// ended by POST /admin/drain and /admin/abort at its HTTP address
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=100))]
+    agents: u16,
+}
+
 /// `penstock dev`.
-pub(super) fn dev(arguments: &AgentArguments) -> Outcome {
-    run(&arguments.config, Some(("dev", DEV_PROFILE)))
+pub(super) fn dev(arguments: &DevArguments) -> Outcome {
+    let profile = Some(("dev", DEV_PROFILE));
+    if arguments.agents == 1 {
+        return run(&arguments.agent.config, profile);
+    }
+    let loaded = prepare(&arguments.agent.config, profile)?;
+    super::several::run(&loaded, arguments.agents)
 }
 
 /// `penstock agent`.
@@ -133,15 +149,25 @@ fn usage(error: LoadError) -> CommandError {
     CommandError::Usage(format!("{error}{hint}"))
 }
 
-fn run(arguments: &ConfigArguments, profile: Profile) -> Outcome {
+fn prepare(arguments: &ConfigArguments, profile: Profile) -> Result<Loaded, CommandError> {
     let loaded = arguments.load(profile)?;
     logging::init(&loaded.config.log).map_err(|error| CommandError::Usage(error.to_string()))?;
     logging::abort_on_panic();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    Ok(loaded)
+}
+
+/// A runtime for one agent.
+pub(super) fn new_runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+    tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("penstock")
         .build()
-        .map_err(|error| CommandError::Failed(format!("the runtime can't start: {error}")))?;
+        .map_err(|error| CommandError::Failed(format!("the runtime can't start: {error}")))
+}
+
+fn run(arguments: &ConfigArguments, profile: Profile) -> Outcome {
+    let loaded = prepare(arguments, profile)?;
+    let runtime = new_runtime()?;
     let outcome = runtime.block_on(serve(loaded));
     // Whatever still blocks a thread has had its deadline.
     runtime.shutdown_background();
@@ -162,7 +188,11 @@ async fn serve(loaded: Loaded) -> Outcome {
         tracing::warn!(%error, "the banner can't be printed");
     }
     let failure = tokio::select! {
-        failure = agent.failed() => Some(failure),
+        interruption = agent.interrupted() => match interruption {
+            Interruption::Failed(failure) => Some(failure),
+            // An agent alone in its process is aborted by killing it.
+            Interruption::Asked(_) => None,
+        },
         () = signals.wait() => None,
     };
     stop(agent, &mut signals, &loaded.config).await?;
@@ -182,7 +212,7 @@ async fn stop(agent: RunningAgent, signals: &mut Signals, config: &AgentConfig) 
 }
 
 #[expect(clippy::exit, reason = "a second interrupt asks for exactly this")]
-fn exit_at_once() -> ! {
+pub(super) fn exit_at_once() -> ! {
     eprintln!("interrupted twice: exiting without waiting for what is in flight");
     crate::start::stop_foundationdb();
     std::process::exit(INTERRUPTED)
@@ -199,13 +229,13 @@ fn log_configuration(loaded: &Loaded) {
     }
 }
 
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self, CommandError> {
+    pub(super) fn new() -> Result<Self, CommandError> {
         let of = |kind| {
             signal(kind).map_err(|error| CommandError::Failed(format!("signals can't be handled: {error}")))
         };
@@ -213,7 +243,7 @@ impl Signals {
     }
 
     /// The first SIGINT or SIGTERM.
-    async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

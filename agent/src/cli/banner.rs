@@ -1,8 +1,9 @@
 //! What a started agent prints: where it listens, where data lies, and lines to paste.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
-use penstock_config::{Loaded, MetadataKind};
+use penstock_config::{AgentConfig, Loaded, MetadataKind};
 
 use crate::start::RunningAgent;
 
@@ -13,15 +14,63 @@ pub(super) fn print(loaded: &Loaded, agent: &RunningAgent) -> io::Result<()> {
     output.flush()
 }
 
+/// An agent that has started, as its banner tells of it.
+#[derive(Debug)]
+pub(super) struct Started {
+    cluster: Arc<str>,
+    node: i32,
+    kafka: String,
+    http: String,
+}
+
+impl Started {
+    pub(super) fn of(agent: &RunningAgent) -> Self {
+        let identity = &agent.broker.identity;
+        let kafka = penstock_config::HostPort::new(&*identity.advertised_host, identity.advertised_port);
+        Self {
+            cluster: Arc::clone(&identity.cluster_id),
+            node: identity.node_id,
+            kafka: kafka.to_string(),
+            http: agent.addresses.http.to_string(),
+        }
+    }
+}
+
+/// Prints a line of one agent of several; before the first what all have in common.
+pub(super) fn print_one_of(loaded: &Loaded, started: &Started, number: usize) {
+    let config = &loaded.config;
+    let Started { cluster, node, kafka, http } = started;
+    let mut text = String::new();
+    if number == 0 {
+        text = format!(
+            "Penstock {}, cluster {cluster}\n  metadata  {}\n  objects   {}\n",
+            env!("CARGO_PKG_VERSION"),
+            metadata(config),
+            config.object_store(),
+        );
+    }
+    text.push_str(&format!(
+        "  node {node}    Kafka {kafka}   HTTP http://{http} (POST /admin/drain, /admin/abort)\n"
+    ));
+    let mut output = io::stdout().lock();
+    if let Err(error) = output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        tracing::warn!(%error, "the banner can't be printed");
+    }
+}
+
+fn metadata(config: &AgentConfig) -> String {
+    match &config.node.metadata {
+        MetadataKind::Embedded => config.metadata_directory().display().to_string(),
+        MetadataKind::Memory => "in memory, gone at exit".to_owned(),
+        MetadataKind::FoundationDb(cluster_file) => format!("FoundationDB, {}", cluster_file.display()),
+    }
+}
+
 fn text(loaded: &Loaded, agent: &RunningAgent) -> String {
     let config = &loaded.config;
     let identity = &agent.broker.identity;
     let bootstrap = penstock_config::HostPort::new(&*identity.advertised_host, identity.advertised_port);
-    let metadata = match &config.node.metadata {
-        MetadataKind::Embedded => config.metadata_directory().display().to_string(),
-        MetadataKind::Memory => "in memory, gone at exit".to_owned(),
-        MetadataKind::FoundationDb(cluster_file) => format!("FoundationDB, {}", cluster_file.display()),
-    };
+    let metadata = metadata(config);
     let server = if bootstrap.to_string() == DEFAULT_BOOTSTRAP {
         String::new()
     } else {

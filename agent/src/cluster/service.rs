@@ -1,5 +1,6 @@
 //! The registration of this agent and its knowledge of the others.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,6 +156,11 @@ impl Cluster {
     /// How much of the lease is left.
     pub fn lease_left(&self) -> Duration {
         self.state.lock().lease_until.saturating_duration_since(Instant::now())
+    }
+
+    /// For how long the others gave no sign of life while this agent looked.
+    pub fn silent_for(&self) -> BTreeMap<NodeId, Duration> {
+        self.state.lock().observer.silent_for()
     }
 
     /// Whether this agent coordinates `group` now.

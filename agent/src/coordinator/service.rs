@@ -332,6 +332,22 @@ impl GroupCoordinator {
         Ok(listed)
     }
 
+    /// The ids of all groups of the cluster, in order.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn all(&self) -> Result<Vec<String>, Refusal> {
+        let mut all: Vec<String> = Vec::new();
+        loop {
+            let page = self.shared.groups.list(all.last().map(String::as_str), LIST_PAGE).await;
+            let page = page.map_err(|error| refuse(&error))?;
+            all.extend(page.groups.into_iter().map(|(group, _)| group));
+            if !page.more {
+                return Ok(all);
+            }
+        }
+    }
+
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

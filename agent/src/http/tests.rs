@@ -6,8 +6,12 @@ use super::*;
 use crate::metrics::{Metrics, definitions};
 
 async fn get_path(address: std::net::SocketAddr, path: &str) -> String {
+    send(address, &format!("GET {path}"), "").await
+}
+
+async fn send(address: std::net::SocketAddr, line: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("the server listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.expect("the request is sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("the answer is text");
@@ -21,7 +25,13 @@ async fn health_and_metrics_are_served_until_stopped() {
     let mut metrics = Metrics::default();
     metrics.value(definitions::READY, || 1.0);
     let readiness = Arc::new(Readiness::default());
-    let state = HttpState { metrics: Arc::new(metrics), readiness: Arc::clone(&readiness) };
+    let (sender, mut asked) = tokio::sync::mpsc::channel(4);
+    let state = HttpState {
+        metrics: Arc::new(metrics),
+        readiness: Arc::clone(&readiness),
+        broker: Weak::new(),
+        controls: Controls { sender, can_abort: false },
+    };
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, state, stop.clone().cancelled_owned()));
 
@@ -37,6 +47,15 @@ async fn health_and_metrics_are_served_until_stopped() {
     assert!(metrics.contains("penstock_ready 1.0\n") && metrics.contains("# EOF"), "{metrics}");
     assert!(get_path(address, "/").await.contains("/health/ready"));
     assert!(get_path(address, "/nothing").await.starts_with("HTTP/1.1 404"));
+
+    assert!(get_path(address, "/admin/drain").await.starts_with("HTTP/1.1 405"), "a link drains nobody");
+    let cross = send(address, "POST /admin/drain", "Origin: http://elsewhere\r\n").await;
+    assert!(cross.starts_with("HTTP/1.1 403"), "{cross}");
+    assert!(send(address, "POST /admin/abort", "").await.starts_with("HTTP/1.1 404"));
+    assert!(asked.try_recv().is_err());
+    assert!(send(address, "POST /admin/drain", "").await.starts_with("HTTP/1.1 202"));
+    assert_eq!(asked.try_recv(), Ok(Control::Drain));
+    assert!(get_path(address, "/cluster").await.starts_with("HTTP/1.1 503"), "no services, no report");
 
     readiness.draining();
     let draining = get_path(address, "/health/ready").await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_config::{AgentConfig, HostPort, MetadataKind, Roles as Configured};
+use penstock_config::{AgentConfig, HostPort, Roles as Configured};
 use penstock_metadata::agents::{Agents, Wanted};
 use penstock_metadata::cluster::SCHEMA_VERSION;
 use penstock_metadata::keys::Keyspace;
@@ -11,7 +11,7 @@ use penstock_metadata::keys::cluster::ClusterIdentity;
 use penstock_types::NodeId;
 
 use super::stores::Metadata;
-use super::{Addresses, Parts, StartError};
+use super::{Addresses, Parts, StartError, is_exclusive};
 use crate::cluster::{Cluster, ClusterParts};
 
 /// The one listener's name, as Kafka's default.
@@ -58,7 +58,7 @@ pub(super) async fn join(
     // An attempt that hangs must leave time for another in the same lease.
     let agents = Agents::new(metadata.store(), keyspace.clone(), cluster.incarnation, node.lease / 2);
     // Nobody else can have a lease in a store that this process just opened for itself.
-    if parts.store.is_none() && !matches!(node.metadata, MetadataKind::FoundationDb(_)) {
+    if is_exclusive(config, parts) {
         agents.void().await?;
     }
     let (clock, randomness) = (Arc::clone(&parts.clock), Arc::clone(&parts.randomness));

@@ -130,6 +130,13 @@ pub(super) fn open_bucket(config: &AgentConfig, parts: &Parts) -> Result<Arc<Buc
     Ok(Bucket::open(&url, &bucket_options(&config.upload), Arc::clone(&parts.randomness))?)
 }
 
+/// Removes what a killed process began to upload. For a bucket that nobody else uploads to.
+pub(super) async fn remove_unfinished_uploads(bucket: &Bucket) {
+    if let Err(error) = bucket.remove_unfinished_uploads().await {
+        tracing::warn!(%error, "unfinished uploads can't be removed");
+    }
+}
+
 /// How the configuration's words for uploads map to the bucket's.
 pub(crate) fn bucket_options(upload: &UploadOptions) -> BucketOptions {
     let defaults = BucketOptions::default();

@@ -1,13 +1,8 @@
 //! The agent's own numbers, read from its `/metrics` before and after.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
-
 use crate::cli::CommandError;
+use crate::cli::http_client::get;
 use crate::metrics::definitions;
-
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An agent's numbers at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -28,24 +23,6 @@ pub(super) fn read(address: Option<&str>) -> Result<Option<AgentNumbers>, Comman
     let failed = |reason: String| CommandError::Failed(format!("the agent's metrics at {address}: {reason}"));
     let text = get(address, "/metrics").map_err(|error| failed(error.to_string()))?;
     parse(&text).map(Some).ok_or_else(|| failed("they are not those of a Penstock agent".to_owned()))
-}
-
-/// The body of an answer to HTTP/1.0, which is whatever comes until the connection ends.
-fn get(address: &str, path: &str) -> std::io::Result<String> {
-    let unresolved = || std::io::Error::other("the name has no address");
-    let resolved = address.to_socket_addrs()?.next().ok_or_else(unresolved)?;
-    let mut stream = TcpStream::connect_timeout(&resolved, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.take(16 << 20).read_to_string(&mut answer)?;
-    let (head, body) =
-        answer.split_once("\r\n\r\n").ok_or_else(|| std::io::Error::other("no HTTP answer"))?;
-    if head.split_whitespace().nth(1) != Some("200") {
-        return Err(std::io::Error::other(head.lines().next().unwrap_or_default().to_owned()));
-    }
-    Ok(body.to_owned())
 }
 
 fn parse(text: &str) -> Option<AgentNumbers> {

@@ -1,0 +1,53 @@
+//! What an operator asks of an agent over HTTP: to drain, and of one agent of several in a process also to end at once.
+//!
+//! A browser's page from elsewhere must not drain anybody's agent: requests that carry an Origin are refused.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::mpsc;
+
+use super::HttpState;
+
+/// What is asked of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Send clients elsewhere, finish what is in flight, and stop.
+    Drain,
+    /// End now, as if killed.
+    Abort,
+}
+
+/// Where such wishes go.
+#[derive(Debug, Clone)]
+pub struct Controls {
+    /// To whoever runs the agent.
+    pub sender: mpsc::Sender<Control>,
+    /// Whether it can be ended without its process.
+    pub can_abort: bool,
+}
+
+pub(super) async fn drain(State(state): State<HttpState>, headers: HeaderMap) -> Response {
+    ask(&state, &headers, Control::Drain, "draining\n")
+}
+
+pub(super) async fn abort(State(state): State<HttpState>, headers: HeaderMap) -> Response {
+    if !state.controls.can_abort {
+        let reason = "only an agent of several in one process can be aborted: kill this one\n";
+        return (StatusCode::NOT_FOUND, reason).into_response();
+    }
+    ask(&state, &headers, Control::Abort, "aborting\n")
+}
+
+fn ask(state: &HttpState, headers: &HeaderMap, control: Control, done: &'static str) -> Response {
+    if headers.contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "not for pages in a browser\n").into_response();
+    }
+    match state.controls.sender.try_send(control) {
+        // A full queue has been asked already.
+        Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => (StatusCode::ACCEPTED, done).into_response(),
+        Err(mpsc::error::TrySendError::Closed(_)) => {
+            (StatusCode::CONFLICT, "the agent is stopping already\n").into_response()
+        }
+    }
+}
