@@ -321,6 +321,7 @@ fn gather_metrics(broker: &Arc<Broker>, server: &Arc<ServerStats>, readiness: &A
     metrics::sources::register_cache(&mut metrics, &broker.cache);
     metrics::sources::register_sessions(&mut metrics, broker);
     metrics::sources::register_groups(&mut metrics, &broker.groups);
+    metrics::sources::register_cluster(&mut metrics, &broker.cluster);
     metrics
 }
 

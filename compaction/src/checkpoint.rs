@@ -44,6 +44,8 @@ use tokio_util::sync::CancellationToken;
 
 pub mod format;
 
+use crate::share::Share;
+
 use format::{CHECKPOINTS_PREFIX, PartBuilder, PartName};
 
 /// A part is closed at this size: what the job holds in memory, besides a page of rows.
@@ -135,6 +137,8 @@ pub struct CheckpointParts {
     pub bucket: Arc<Bucket>,
     /// For ids.
     pub randomness: Arc<dyn Randomness>,
+    /// Which slots this agent writes.
+    pub share: Arc<dyn Share>,
 }
 
 /// The job of one agent.
@@ -164,7 +168,9 @@ impl Checkpoints {
                 if let Err(error) = self.round().await {
                     tracing::warn!(%error, "checkpoints of the sealed log were not looked at");
                 }
-                if swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
+                if swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL)
+                    && self.parts.share.is_mine("checkpoint sweep")
+                {
                     swept = Some(Instant::now());
                     if let Err(error) = self.sweep().await {
                         tracing::warn!(%error, "old checkpoints were not searched for");
@@ -187,7 +193,9 @@ impl Checkpoints {
         self.stats.behind.store(behind as u64, Ordering::Relaxed);
         let due: BTreeSet<Slot> = standings
             .iter()
-            .filter(|(_, standing)| self.is_due(standing, now))
+            .filter(|(slot, standing)| {
+                self.is_due(standing, now) && self.parts.share.is_mine(&format!("checkpoint {}", slot.get()))
+            })
             .map(|(slot, _)| *slot)
             .collect();
         if due.is_empty() {

@@ -1,6 +1,6 @@
 //! When the states of idle producers go (see `penstock_metadata::producer_expiry` for what that means).
 //!
-//! Every agent walks; two that meet at the same state conflict, and one of them finds it gone.
+//! One agent walks; two that do at once and meet at the same state conflict, and one of them finds it gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,8 @@ use penstock_metadata::kv::{Priority, SharedStore, StoreError};
 use penstock_metadata::producer_expiry::{Expiry, Walk};
 use penstock_types::{Incarnation, StoreVersion, pause};
 use tokio_util::sync::CancellationToken;
+
+use crate::share::Share;
 
 /// How often a page is tried that conflicts.
 const ATTEMPTS: u32 = 8;
@@ -42,6 +44,7 @@ pub struct ProducerExpiry {
     keyspace: Keyspace,
     incarnation: Incarnation,
     settings: ProducerExpirySettings,
+    share: Arc<dyn Share>,
     stats: ProducerExpiryStats,
 }
 
@@ -52,8 +55,10 @@ impl ProducerExpiry {
         keyspace: Keyspace,
         incarnation: Incarnation,
         settings: ProducerExpirySettings,
+        share: Arc<dyn Share>,
     ) -> Arc<Self> {
-        Arc::new(Self { store, keyspace, incarnation, settings, stats: ProducerExpiryStats::default() })
+        let stats = ProducerExpiryStats::default();
+        Arc::new(Self { store, keyspace, incarnation, settings, share, stats })
     }
 
     /// Counters.
@@ -66,7 +71,9 @@ impl ProducerExpiry {
         let rounds = async {
             let mut since = None;
             loop {
-                if let Err(error) = self.round(&mut since).await {
+                if self.share.is_mine("producer expiry")
+                    && let Err(error) = self.round(&mut since).await
+                {
                     tracing::debug!(%error, "the walk over producers' states ended early");
                 }
                 pause(self.settings.interval).await;

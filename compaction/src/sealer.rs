@@ -2,8 +2,9 @@
 //! pin mixed objects.
 //!
 //! An agent knows what it committed itself ([`Sealer::wrote`]). What others left behind (an agent that died) is found
-//! by a walk over the partitions that have rows, at the start and once per `age`. Two agents that seal the same
-//! partition conflict, and one of them comes back later: nothing is lost.
+//! by a walk over the partitions that have rows, once per `age`, by one agent. Of agents that write the same partition each
+//! counts its own rows, and whoever comes to the bound first seals everybody's: the others find too few left, and wait
+//! on. Two that seal at the same time conflict, and one of them comes back later: nothing is lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +17,12 @@ use penstock_metadata::keys::{Family, Keyspace};
 use penstock_metadata::kv::{
     Isolation, Priority, RangeOptions, SharedStore, StoreError, limits, prefixed, single_key,
 };
-use penstock_metadata::sealing::seal_partition;
+use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_types::{TopicPartition, pause};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::share::Share;
 
 /// When to seal.
 #[derive(Debug, Clone, Copy)]
@@ -59,14 +62,21 @@ pub struct Sealer {
     store: SharedStore,
     keyspace: Keyspace,
     settings: SealSettings,
+    share: Arc<dyn Share>,
     unsealed: Mutex<BTreeMap<TopicPartition, Unsealed>>,
     stats: SealStats,
 }
 
 impl Sealer {
     /// A job that knows of no rows yet.
-    pub fn new(store: SharedStore, keyspace: Keyspace, settings: SealSettings) -> Arc<Self> {
-        Arc::new(Self { store, keyspace, settings, unsealed: Mutex::default(), stats: SealStats::default() })
+    pub fn new(
+        store: SharedStore,
+        keyspace: Keyspace,
+        settings: SealSettings,
+        share: Arc<dyn Share>,
+    ) -> Arc<Self> {
+        let (unsealed, stats) = (Mutex::default(), SealStats::default());
+        Arc::new(Self { store, keyspace, settings, share, unsealed, stats })
     }
 
     /// Counters.
@@ -92,7 +102,7 @@ impl Sealer {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut walked: Option<Instant> = None;
         while !stop.is_cancelled() {
-            if walked.is_none_or(|at| at.elapsed() >= self.settings.age) {
+            if walked.is_none_or(|at| at.elapsed() >= self.settings.age) && self.share.is_mine("seal walk") {
                 walked = Some(Instant::now());
                 if let Err(error) = self.walk(&stop).await {
                     tracing::debug!(%error, "the walk over unsealed partitions ended early");
@@ -148,12 +158,19 @@ impl Sealer {
         entry.since = entry.since.min(forgotten.since);
     }
 
-    /// Seals all rows of a partition.
+    /// Seals all rows of a partition, if they are due.
     pub async fn seal(&self, partition: TopicPartition) -> Result<(), StoreError> {
+        let due = SealDue { rows: self.settings.rows, age: self.settings.age };
         let mut conflicts = 0;
         loop {
-            match seal_partition(&self.store, &self.keyspace, partition).await {
+            match seal_partition(&self.store, &self.keyspace, partition, due).await {
                 Ok(sealed) => {
+                    if let Some(left) = sealed.left {
+                        // Somebody else has sealed what this agent counted.
+                        let since = Instant::now().checked_sub(left.age).unwrap_or_else(Instant::now);
+                        self.put_back(partition, Unsealed { rows: left.rows, since });
+                        return Ok(());
+                    }
                     self.stats.rows.fetch_add(sealed.rows as u64, Ordering::Relaxed);
                     self.stats.values.fetch_add(sealed.values as u64, Ordering::Relaxed);
                     if sealed.more {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use penstock_compaction::checkpoint::format::{CHECKPOINTS_PREFIX, Part, PartBuilder, PartName};
 use penstock_compaction::checkpoint::{CheckpointParts, CheckpointSettings, Checkpoints};
+use penstock_compaction::share::{Everything, Share};
 use penstock_metadata::checkpoints::standings;
 use penstock_metadata::fold::FoldState;
 use penstock_metadata::keys::cluster::ClusterIdentity;
@@ -22,7 +23,7 @@ use penstock_metadata::kv::memory::{MemoryFaults, MemoryStore};
 use penstock_metadata::kv::{
     Isolation, Priority, RangeOptions, Row, SharedStore, StoreError, WriteConflict, prefixed,
 };
-use penstock_metadata::sealing::seal_partition;
+use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_storage::bucket::faults::{FaultRates, Faults, FaultyStore};
 use penstock_storage::bucket::{Bucket, BucketOptions};
 use penstock_types::{
@@ -75,6 +76,7 @@ impl World {
             cluster,
             bucket: Arc::clone(&bucket),
             randomness: Arc::clone(&randomness) as _,
+            share: Arc::new(Everything),
         };
         let world = Self { memory, store, keyspace, bucket, faulty, parts, randomness };
         world.make_topics().await;
@@ -125,7 +127,7 @@ impl World {
             transaction.commit().await.map(drop)
         })
         .await;
-        retried(async || seal_partition(&self.store, &self.keyspace, of).await.map(drop)).await;
+        retried(async || seal_partition(&self.store, &self.keyspace, of, SealDue::NOW).await.map(drop)).await;
     }
 
     /// All rows of a family.
@@ -414,4 +416,27 @@ fn the_format_is_pinned() {
     let pinned = std::fs::read_to_string(&path).expect("the golden file is there");
     assert_eq!(hex(&object), pinned);
     assert_eq!(Part::decode(&object).expect("readable").rows.len(), 3);
+}
+
+/// What is somebody else's to do.
+#[derive(Debug)]
+struct Nothing;
+
+impl Share for Nothing {
+    fn is_mine(&self, _what: &str) -> bool {
+        false
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_written_by_the_agent_whose_it_is() {
+    let world = World::new(5).await;
+    world.write_and_seal(partition(0)).await;
+    let idle =
+        Checkpoints::new(CheckpointParts { share: Arc::new(Nothing), ..world.parts.clone() }, SETTINGS);
+    idle.round().await.expect("a round");
+    assert_eq!((idle.stats().written.load(Relaxed), idle.stats().behind.load(Relaxed)), (0, 1));
+    let job = world.job();
+    job.round().await.expect("a round");
+    assert_eq!((job.stats().written.load(Relaxed), job.stats().behind.load(Relaxed)), (1, 0));
 }

@@ -4,7 +4,9 @@
 //! It reads the topic's row and the seal serializably (a deleted topic can't be written to; two seals of a partition
 //! can't both succeed), and the rows at snapshot isolation: appends land above its read version by definition.
 
-use penstock_types::TopicPartition;
+use std::time::Duration;
+
+use penstock_types::{StoreVersion, TopicPartition};
 
 use crate::codec::Corrupt;
 use crate::fold::{AbortedTransaction, FoldState, LogEntry};
@@ -19,6 +21,29 @@ const MOST_ROWS: usize = 4_000;
 /// Bytes of rows of one seal.
 const MOST_BYTES: usize = limits::TRANSACTION_BYTES / 5;
 
+/// When a partition is worth a seal: whoever calls knows what it wrote itself, and not what others wrote or sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealDue {
+    /// When it has so many rows.
+    pub rows: u64,
+    /// Or when its oldest row is so old, by the store's versions.
+    pub age: Duration,
+}
+
+impl SealDue {
+    /// Whenever there is a row.
+    pub const NOW: Self = Self { rows: 1, age: Duration::ZERO };
+}
+
+/// Rows that are not worth a seal yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unsealed {
+    /// How many.
+    pub rows: u64,
+    /// How old the oldest is.
+    pub age: Duration,
+}
+
 /// What a seal did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sealed {
@@ -26,8 +51,10 @@ pub struct Sealed {
     pub rows: usize,
     /// Index values written.
     pub values: usize,
-    /// Whether rows are left.
+    /// Whether rows are left that are worth a seal.
     pub more: bool,
+    /// What was left since it isn't.
+    pub left: Option<Unsealed>,
 }
 
 /// Packs entries into index values. Pure. `max_timestamp` is the largest of the partition before them.
@@ -53,13 +80,15 @@ pub fn pack(entries: Vec<LogEntry>, max_timestamp: i64) -> Vec<PackedIndex> {
     values
 }
 
-/// Seals a partition once. Call again while it says that there is more.
+/// Seals a partition once, if it is due. Call again while it says that there is more.
 pub async fn seal_partition(
     store: &SharedStore,
     keyspace: &Keyspace,
     partition: TopicPartition,
+    due: SealDue,
 ) -> Result<Sealed, StoreError> {
     let mut transaction = store.begin(Priority::Batch);
+    let version = transaction.read_version().await?;
     let keys = [topic::row_key(keyspace, partition.topic), seal::key(keyspace, partition)];
     let values = transaction.get_many(&keys, Isolation::Serializable).await?;
     if values[0].is_none() {
@@ -75,6 +104,13 @@ pub async fn seal_partition(
         written_at: None,
     };
     let page = transaction.range(rows.clone(), options).await?;
+    if !page.more
+        && let Some(unsealed) = unsealed(keyspace, &page, version)?
+        && unsealed.rows < due.rows
+        && unsealed.age < due.age
+    {
+        return Ok(Sealed { left: Some(unsealed), ..Sealed::default() });
+    }
     let max_timestamp = state.max_timestamp.timestamp;
     let folded = fold_page(keyspace, &page, &mut state)?;
     let Some(last_key) = folded.last_key else { return Ok(Sealed::default()) };
@@ -96,7 +132,24 @@ pub async fn seal_partition(
     let seals = checkpoint::seals_key(keyspace, Slot::of(partition));
     transaction.atomic_add(&seals, 1, WriteConflict::No);
     transaction.commit().await?;
-    Ok(Sealed { rows: sealed_rows, values: packed.len(), more: page.more })
+    Ok(Sealed { rows: sealed_rows, values: packed.len(), more: page.more, left: None })
+}
+
+/// The rows of a page; `None` where there are none.
+fn unsealed(keyspace: &Keyspace, page: &Page, now: StoreVersion) -> Result<Option<Unsealed>, Corrupt> {
+    let mut oldest = None;
+    let mut rows = 0;
+    for row in &page.rows {
+        if let (_, LogKey::Row(at)) = log::parse_key(keyspace, &row.key)? {
+            oldest.get_or_insert(at.stamp.version());
+            rows += 1;
+        }
+    }
+    let age = |oldest: StoreVersion| {
+        let versions = now.get().saturating_sub(oldest.get());
+        Duration::from_micros(versions / (limits::VERSIONS_PER_SECOND / 1_000_000))
+    };
+    Ok(oldest.map(|oldest| Unsealed { rows, age: age(oldest) }))
 }
 
 #[derive(Default)]

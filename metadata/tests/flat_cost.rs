@@ -19,7 +19,7 @@ use penstock_metadata::keys::{Keyspace, topic};
 use penstock_metadata::kv::embedded::{EmbeddedOptions, EmbeddedStore};
 use penstock_metadata::kv::{Priority, SharedStore, WriteConflict};
 use penstock_metadata::lookup::{LogReader, PlanLimits};
-use penstock_metadata::sealing::seal_partition;
+use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_types::{
@@ -142,7 +142,9 @@ impl Bench {
                 *rows += 1;
                 if *rows >= SEAL_ROWS {
                     *rows = 0;
-                    seal_partition(&self.store, &self.keyspace, partition(index)).await.expect("a seal");
+                    seal_partition(&self.store, &self.keyspace, partition(index), SealDue::NOW)
+                        .await
+                        .expect("a seal");
                 }
             }
         }

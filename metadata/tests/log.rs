@@ -15,7 +15,7 @@ use penstock_metadata::keys::{Keyspace, topic};
 use penstock_metadata::kv::memory::{MemoryFaults, MemoryStore};
 use penstock_metadata::kv::{Outcome, Priority, SharedStore, WriteConflict};
 use penstock_metadata::lookup::{LogReader, PlanLimits};
-use penstock_metadata::sealing::seal_partition;
+use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_types::{
@@ -231,7 +231,7 @@ async fn write(store: &SharedStore, keyspace: &Keyspace, seed: u64) -> (Acknowle
         async move {
             for round in 0..40 {
                 pause(Duration::from_millis(7)).await;
-                let _ = seal_partition(&store, &keyspace, partition(round % PARTITIONS)).await;
+                let _ = seal_partition(&store, &keyspace, partition(round % PARTITIONS), SealDue::NOW).await;
             }
         }
     });
@@ -394,7 +394,7 @@ async fn duplicates_are_found_above_and_below_the_seal() {
         objects.push(ObjectToCommit { id, size: 100, batches: vec![batch] });
         agent.commit(std::slice::from_ref(objects.last().expect("one"))).await;
         if sequence == 1 {
-            seal_partition(&store, &keyspace, of).await.expect("seal");
+            seal_partition(&store, &keyspace, of, SealDue::NOW).await.expect("seal");
         }
     }
     let views = Views::new(Arc::clone(&store), keyspace.clone(), 10);

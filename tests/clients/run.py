@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The client matrix: real Kafka clients × capabilities, against `penstock dev` on MinIO, and smaller sets on SeaweedFS and on
-local disk.
+"""The client matrix: real Kafka clients × capabilities, against `penstock dev` on MinIO, and smaller sets on SeaweedFS, on
+local disk, and against three agents.
 
     PENSTOCK_BIN=target/debug/penstock tests/clients/run.py [CLIENT[/CAPABILITY]]...
 
@@ -161,6 +161,18 @@ def on_seaweedfs(report, binary, state, _run):
         store.end()
 
 
+def on_three_agents(report, binary, state, _run):
+    """Every client, told of one agent of three; what it sends is read through another."""
+    if not report.wants("agents"):
+        return
+    broker = servers.Broker(binary, state / "broker-agents", options=["group.initial.rebalance.delay.ms=0"], agents=3)
+    try:
+        local_disk.run_agents(report, broker, HERE, state)
+        check_broker(report, broker, "agents")
+    finally:
+        broker.end()
+
+
 def on_local_disk(report, binary, state, _run):
     if not report.wants("disk"):
         return
@@ -177,7 +189,7 @@ def main():
     state = pathlib.Path(os.environ.get("PENSTOCK_TEST_STATE", ROOT / "target/test-state")).resolve() / "clients"
     state.mkdir(parents=True, exist_ok=True)
     if options.list:
-        print("\n".join(["kcat", *libraries.programs(HERE, state), "java-tools", "disk", "seaweedfs", "broker"]))
+        print("\n".join(["kcat", *libraries.programs(HERE, state), "java-tools", "disk", "seaweedfs", "agents", "broker"]))
         print("by hand: " + ", ".join(libraries.programs_by_hand(HERE, state)))
         return 0
     report = Report(options.only)
@@ -187,9 +199,9 @@ def main():
         run(report, options.bootstrap, state)
     else:
         binary = copied_binary(state)
-        for leftover in ("broker", "broker-disk", "broker-seaweedfs", "minio"):
+        for leftover in ("broker", "broker-disk", "broker-seaweedfs", "broker-agents", "minio"):
             shutil.rmtree(state / leftover, ignore_errors=True)
-        for part in (on_minio,) if options.by_hand else (on_minio, on_seaweedfs, on_local_disk):
+        for part in (on_minio,) if options.by_hand else (on_minio, on_seaweedfs, on_local_disk, on_three_agents):
             try:
                 part(report, binary, state, run)
             except Failed as failure:

@@ -40,6 +40,20 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+/// The first of `count` successive ports that were free a moment ago.
+pub fn free_ports(count: u16) -> Result<u16> {
+    for _ in 0..100 {
+        let first = free_port()?;
+        let all_free = (1..count).all(|step| {
+            first.checked_add(step).is_some_and(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+        });
+        if all_free {
+            return Ok(first);
+        }
+    }
+    bail!("no {count} successive ports are free")
+}
+
 /// How a broker is started: the same ports and the same data each time.
 #[derive(Debug, Clone)]
 pub struct BrokerSpec {
@@ -235,9 +249,14 @@ impl Drop for BrokerProcess {
 
 /// One HTTP request to 127.0.0.1: the whole answer.
 pub fn http_get(port: u16, path: &str) -> Result<String> {
+    http(port, "GET", path)
+}
+
+/// As [`http_get`], with another method.
+pub fn http(port: u16, method: &str, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

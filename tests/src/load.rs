@@ -166,6 +166,13 @@ impl Load {
         Ok(sent)
     }
 
+    /// As [`Load::finish`], reading from another broker than the producers were told.
+    pub fn finish_at(mut self, spec: &BrokerSpec) -> Result<Outcome> {
+        let sent = self.stop()?;
+        self.spec = spec.clone();
+        self.verify(sent)
+    }
+
     /// Stops the producers, reads all partitions and holds them against what was acknowledged.
     pub fn finish(mut self) -> Result<Outcome> {
         let sent = self.stop()?;

@@ -29,6 +29,8 @@ pub struct Member {
     pub phase: Phase,
     /// Whether clients are sent to it at all.
     pub takes_clients: bool,
+    /// Whether it runs background jobs.
+    pub runs_jobs: bool,
     /// When it started, by its own wall clock.
     pub started_ms: TimestampMs,
     /// How long its renewals are good for.
@@ -51,6 +53,7 @@ impl Member {
             program: agent.program.as_str().into(),
             phase: row.phase,
             takes_clients: agent.roles.clients,
+            runs_jobs: agent.roles.jobs,
             started_ms: agent.started_ms,
             lease_ms: row.lease_ms,
             hash: placement::hash(&node.get().to_be_bytes()),
@@ -79,7 +82,17 @@ impl Membership {
     /// The agents with these rows, all of them alive. `own` is among them.
     pub(super) fn new(own: NodeId, leased: bool, rows: &BTreeMap<NodeId, AgentRow>) -> Self {
         let all: Vec<Member> = rows.iter().filter_map(|(node, row)| Member::new(*node, row)).collect();
-        let mut serving: Vec<Member> = all.iter().filter(|member| member.is_serving()).cloned().collect();
+        Self::of_all(own, leased, all)
+    }
+
+    /// The same agents, and this one without a lease: whatever it is cut off from, the others may not be.
+    pub(super) fn lapsed(&self) -> Self {
+        Self::of_all(self.own, false, self.all.clone())
+    }
+
+    fn of_all(own: NodeId, leased: bool, all: Vec<Member>) -> Self {
+        let is_serving = |member: &&Member| member.is_serving() && (leased || member.node != own);
+        let mut serving: Vec<Member> = all.iter().filter(is_serving).cloned().collect();
         if serving.is_empty() {
             // The last ones are on their way out: there is nobody else to name.
             serving = all.iter().filter(|member| member.takes_clients).cloned().collect();

@@ -22,3 +22,9 @@ mod tests;
 pub use membership::{Member, Membership};
 pub use service::{Cluster, ClusterParts, JoinError};
 pub use traffic::Traffic;
+
+impl penstock_compaction::share::Share for Cluster {
+    fn is_mine(&self, what: &str) -> bool {
+        placement::worker(&self.membership(), what).is_some_and(|worker| worker.node == self.node())
+    }
+}

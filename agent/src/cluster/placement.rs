@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use penstock_metadata::keys::agent::Phase;
 use penstock_types::{NodeId, TopicPartition};
 
 use super::membership::{Member, Membership};
@@ -61,6 +62,14 @@ impl<'a> Placements<'a> {
 pub fn coordinator<'a>(membership: &'a Membership, group: &str) -> Option<&'a Member> {
     let key = hash(group.as_bytes());
     membership.serving().iter().max_by_key(|member| (mix(member.hash ^ key), member.node))
+}
+
+/// The agent that does a piece of the background jobs, of those that run them.
+pub fn worker<'a>(membership: &'a Membership, what: &str) -> Option<&'a Member> {
+    let key = hash(what.as_bytes());
+    let workers =
+        membership.all().iter().filter(|member| member.runs_jobs && member.phase != Phase::Draining);
+    workers.max_by_key(|member| (mix(member.hash ^ key), member.node))
 }
 
 /// The agent that clients take for the controller: any would do, but all name the same.

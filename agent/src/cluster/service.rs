@@ -170,7 +170,7 @@ impl Cluster {
         is_chosen && self.holds_lease()
     }
 
-    /// Whether clients that come here are to go elsewhere: the agent drains, and others serve.
+    /// Whether clients that come here are to go elsewhere: the agent drains or has no lease, and others serve.
     pub fn sends_away(&self) -> bool {
         self.membership.borrow().sends_away()
     }
@@ -315,11 +315,9 @@ impl Cluster {
         let known = self.membership();
         if known.leased && !self.holds_lease() {
             tracing::warn!(
-                "the lease has ended: this agent coordinates no groups until the metadata store answers"
+                "the lease has ended: clients are sent to other agents until the metadata store answers"
             );
-            let mut lapsed = Membership::clone(&known);
-            lapsed.leased = false;
-            self.publish_if_other(lapsed);
+            self.publish_if_other(known.lapsed());
         }
     }
 

@@ -235,10 +235,12 @@ async fn without_the_store_the_lease_ends_and_with_it_comes_back() {
     pause(Duration::from_millis(200)).await;
     world.memory.set_faults(MemoryFaults { unavailable: 1.0, ..MemoryFaults::default() });
     pause(LEASE * 3).await;
-    for agent in [&one, &two] {
+    for (agent, other) in [(&one, 2), (&two, 1)] {
         assert!(!agent.cluster.holds_lease());
         assert!(!agent.cluster.membership().leased);
-        assert_eq!(agent.sees(), [1, 2], "who can't look sees nobody die");
+        assert_eq!(agent.cluster.membership().all().len(), 2, "who can't look sees nobody die");
+        assert_eq!(agent.sees(), [other], "but may be the one that is cut off");
+        assert!(agent.cluster.sends_away());
     }
     world.memory.set_faults(MemoryFaults::default());
     pause(LEASE / 2).await;

@@ -46,7 +46,7 @@ pub(super) enum Command {
     Delete(oneshot::Sender<Result<(), Refusal>>),
     Describe(oneshot::Sender<Result<Description, Refusal>>),
     Expire(TimestampMs, oneshot::Sender<()>),
-    /// The group is another agent's now.
+    /// The group may be another agent's now.
     Moved,
 }
 
@@ -205,6 +205,11 @@ impl Actor {
     }
 
     async fn handle(&mut self, command: Command) -> Next {
+        if !self.shared.ownership.is_mine(&self.group) {
+            // Also what came in time and waited here while the process was paused past its lease.
+            refuse(command, Refusal::NotCoordinator);
+            return Next::Stop(Refusal::NotCoordinator);
+        }
         match command {
             Command::Join(join, answer) => self.join(*join, answer).await,
             Command::Sync(sync, answer) => self.sync(sync, answer).await,
@@ -232,10 +237,8 @@ impl Actor {
                 let _ = answer.send(exists.then(|| self.machine.describe()).ok_or(Refusal::GroupIdNotFound));
                 Next::Go
             }
-            Command::Moved => {
-                tracing::debug!(group = %self.group, "a group has moved to another agent");
-                Next::Stop(Refusal::NotCoordinator)
-            }
+            // It has moved away and back.
+            Command::Moved => Next::Go,
             Command::Expire(now_ms, answer) => {
                 let next = self.expire(now_ms).await;
                 let _ = answer.send(());
@@ -259,6 +262,10 @@ impl Actor {
     }
 
     async fn tick(&mut self) -> Next {
+        if !self.shared.ownership.is_mine(&self.group) {
+            // Nobody could be heard: nobody's time is over.
+            return Next::Stop(Refusal::NotCoordinator);
+        }
         let mut effects = Effects::default();
         self.machine.tick(self.shared.now(), &mut effects);
         self.apply(effects).await

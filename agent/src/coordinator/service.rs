@@ -60,6 +60,7 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started: Instant,
     pub(super) cancel: CancellationToken,
+    pub(super) ownership: Arc<dyn Ownership>,
     /// Rebalances that were completed.
     pub(super) rebalances: AtomicU64,
     loaded: Mutex<HashMap<Arc<str>, Handle>>,
@@ -112,7 +113,6 @@ pub struct GroupCoordinator {
     shared: Arc<Shared>,
     randomness: Arc<dyn Randomness>,
     topics: Arc<dyn TopicLookup>,
-    ownership: Arc<dyn Ownership>,
     tasks: TaskTracker,
     next_number: AtomicU64,
 }
@@ -129,12 +129,12 @@ impl GroupCoordinator {
                 clock,
                 started: Instant::now(),
                 cancel: CancellationToken::new(),
+                ownership,
                 rebalances: AtomicU64::new(0),
                 loaded: Mutex::new(HashMap::new()),
             }),
             randomness,
             topics,
-            ownership,
             tasks: TaskTracker::new(),
             next_number: AtomicU64::new(0),
         });
@@ -354,7 +354,7 @@ impl GroupCoordinator {
 
     /// Whether this agent coordinates the group, as far as it knows.
     pub fn is_mine(&self, group: &str) -> bool {
-        self.ownership.is_mine(group)
+        self.shared.ownership.is_mine(group)
     }
 
     fn check_mine(&self, group: &str) -> Result<(), Refusal> {

@@ -37,6 +37,7 @@ fn topic_id(name: &str) -> TopicId {
     TopicId::from_bytes([name.as_bytes()[0]; 16])
 }
 
+#[derive(Clone)]
 struct World {
     memory: Arc<MemoryStore>,
     clock: Arc<TestClock>,
@@ -413,4 +414,56 @@ async fn an_idle_group_leaves_memory_and_comes_back() {
     assert_eq!(coordinator.commit_offsets("g", commit_call("", -1, "t", 0, 2)).await, Ok(vec![Ok(())]));
     assert_eq!(offset(&coordinator, "t", 0).await, Some(2));
     coordinator.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_moves_goes_on_at_its_new_coordinator() {
+    let world = World::new().await;
+    let first = world.coordinator();
+    let (id, generation) = stable(&first).await;
+    let other = World { ownership: Arc::new(Mine(AtomicBool::new(false))), ..world.clone() };
+    let second = other.coordinator();
+    let beats = async |at: &GroupCoordinator| at.heartbeat("g", generation, id.clone(), None).await;
+    assert_eq!(beats(&second).await, Err(Refusal::NotCoordinator));
+    assert_eq!(second.list().await, Ok(Vec::new()), "an agent lists its own groups");
+    // A call waits at the first one when the group moves.
+    let waiting = tokio::spawn({
+        let first = Arc::clone(&first);
+        async move { first.join("g", JoinCall { fresh_id: Uuid::from_u128(6), ..join_call("") }).await }
+    });
+    pause(Duration::from_millis(10)).await;
+    world.ownership.0.store(false, Ordering::SeqCst);
+    other.ownership.0.store(true, Ordering::SeqCst);
+    first.let_go();
+    assert_eq!(waiting.await.expect("answered").error, Some(Refusal::NotCoordinator));
+    assert_eq!(beats(&first).await, Err(Refusal::NotCoordinator));
+    assert_eq!(
+        first.commit_offsets("g", commit_call(&id, generation, "t", 0, 1)).await,
+        Err(Refusal::NotCoordinator)
+    );
+    assert_eq!(beats(&second).await, Ok(()), "without a rebalance");
+    assert_eq!(second.commit_offsets("g", commit_call(&id, generation, "t", 0, 2)).await, Ok(vec![Ok(())]));
+    assert_eq!(offset(&first, "t", 0).await, Some(2), "offsets are read from the store, anywhere");
+    // And back: what the first one had in memory is void.
+    other.ownership.0.store(false, Ordering::SeqCst);
+    world.ownership.0.store(true, Ordering::SeqCst);
+    assert_eq!(beats(&first).await, Ok(()));
+    assert_eq!(first.commit_offsets("g", commit_call(&id, generation, "t", 0, 3)).await, Ok(vec![Ok(())]));
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_lease_nobodys_session_ends() {
+    let world = World::new().await;
+    let first = world.coordinator();
+    let (id, generation) = stable(&first).await;
+    // Its members can't be heard for longer than their session is.
+    world.ownership.0.store(false, Ordering::SeqCst);
+    pause(Duration::from_secs(60)).await;
+    world.ownership.0.store(true, Ordering::SeqCst);
+    assert_eq!(first.heartbeat("g", generation, id.clone(), None).await, Ok(()));
+    pause(Duration::from_secs(11)).await;
+    assert_eq!(first.heartbeat("g", generation, id, None).await, Err(Refusal::UnknownMemberId));
+    first.shutdown().await;
 }

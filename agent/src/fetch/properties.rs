@@ -9,7 +9,7 @@ use penstock_metadata::keys::log::{self, BatchFacts, LogRow};
 use penstock_metadata::keys::{Keyspace, feed, topic};
 use penstock_metadata::kv::memory::MemoryStore;
 use penstock_metadata::kv::{Priority, SharedStore, WriteConflict};
-use penstock_metadata::sealing::seal_partition;
+use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_storage::bucket::{Bucket, BucketOptions};
 use penstock_storage::cache::CacheOptions;
 use penstock_storage::object::object_key;
@@ -60,7 +60,7 @@ impl World {
             world.write_object(number).await;
             if world.randomness.below(4) == 0 {
                 let of = partition(world.randomness.below(PARTITIONS));
-                seal_partition(&world.store, &world.keyspace, of).await.expect("a seal");
+                seal_partition(&world.store, &world.keyspace, of, SealDue::NOW).await.expect("a seal");
             }
         }
         world

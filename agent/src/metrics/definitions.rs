@@ -151,6 +151,11 @@ metrics! {
     /// Fetch sessions that gave way to others or grew too large; their consumers begin anew.
     FETCH_SESSION_EVICTIONS: Counter "penstock_fetch_session_evictions" in "sessions" by [];
 
+    /// Agents of the cluster that are alive, as this one sees it, by what they do.
+    CLUSTER_AGENTS: Gauge "penstock_cluster_agents" in "agents" by ["phase"];
+    /// What is left of this agent's lease; 0 when it has none and coordinates no groups.
+    LEASE_LEFT: Gauge "penstock_lease_left_seconds" in "seconds" by [];
+
     /// Consumer groups that this agent has in memory, by Kafka's name of their state.
     GROUPS: Gauge "penstock_groups" in "groups" by ["state"];
     /// Members of those groups.

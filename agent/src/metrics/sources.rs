@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use penstock_compaction::checkpoint::{CheckpointStats, Checkpoints};
 use penstock_compaction::producer_expiry::ProducerExpiry;
 use penstock_compaction::sealer::{SealStats, Sealer};
+use penstock_metadata::keys::agent::Phase;
 use penstock_metadata::kv::embedded::{EmbeddedStats, EmbeddedStore, GROUP_SIZES};
 use penstock_metadata::topics::TopicCatalog;
 use penstock_storage::bucket::{Bucket, BucketStats, LATENCY_BOUNDS_MICROSECONDS, LatencySnapshot};
@@ -14,6 +15,7 @@ use penstock_storage::cache::{Cache, CacheStatsSnapshot};
 use super::definitions as metric;
 use super::{HistogramReading, Metrics, Reading};
 use crate::broker::Broker;
+use crate::cluster::Cluster;
 use crate::coordinator::GroupCoordinator;
 use crate::fetch::session::FetchSessions;
 use crate::fetch::{Fetch, FetchStats};
@@ -190,6 +192,20 @@ pub fn register_groups(metrics: &mut Metrics, groups: &Arc<GroupCoordinator>) {
     metrics.value(metric::GROUP_MEMBERS, move || of_members.stats().members as f64);
     let of_rebalances = Arc::clone(groups);
     metrics.value(metric::GROUP_REBALANCES, move || of_rebalances.stats().rebalances as f64);
+}
+
+/// Adds the metrics of the cluster's membership.
+pub fn register_cluster(metrics: &mut Metrics, cluster: &Arc<Cluster>) {
+    let of_agents = Arc::clone(cluster);
+    metrics.gather(metric::CLUSTER_AGENTS, move || {
+        let membership = of_agents.membership();
+        let phases = [Phase::Starting, Phase::Serving, Phase::Draining].map(|phase| {
+            (phase.word(), membership.all().iter().filter(|member| member.phase == phase).count() as u64)
+        });
+        labelled(phases.into())
+    });
+    let of_lease = Arc::clone(cluster);
+    metrics.value(metric::LEASE_LEFT, move || of_lease.lease_left().as_secs_f64());
 }
 
 /// Adds the metrics of the seal.

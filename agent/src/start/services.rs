@@ -84,7 +84,8 @@ pub(super) async fn start(
         topics: CatalogGround { catalog: Arc::clone(&topics), keyspace: keyspace.clone() },
         producer_expiry,
     };
-    let sealer = Sealer::new(Arc::clone(&store), keyspace.clone(), seal_settings(&config));
+    let sealer =
+        Sealer::new(Arc::clone(&store), keyspace.clone(), seal_settings(&config), Arc::clone(&agents) as _);
     let checkpoints = Checkpoints::new(
         CheckpointParts {
             store: Arc::clone(&store),
@@ -92,6 +93,7 @@ pub(super) async fn start(
             cluster: cluster.clone(),
             bucket: Arc::clone(&bucket),
             randomness: Arc::clone(&parts.randomness),
+            share: Arc::clone(&agents) as _,
         },
         checkpoint_settings(&config.checkpoint),
     );
@@ -103,6 +105,7 @@ pub(super) async fn start(
             after: producer_expiry.saturating_add(JUMP),
             interval: milliseconds(&options, "producer.id.expiration.check.interval.ms"),
         },
+        Arc::clone(&agents) as _,
     );
     let produce_parts = ProduceParts {
         store: Arc::clone(&store),

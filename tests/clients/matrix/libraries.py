@@ -76,10 +76,11 @@ def run_name(client, capability):
     return f"{client}-{capability}-{random.randrange(16**6):06x}"
 
 
-def check(command, kcat, client, capability):
-    """One cell. What was produced is then looked at in the log and, if `kcat` is there, read by it."""
+def check(command, kcat, client, capability, told=None):
+    """One cell. What was produced is then looked at in the log and, if `kcat` is there, read by it. `told` is where the
+    client connects, if that is not kcat's broker."""
     run = run_name(client, capability)
-    status, output, _ = process.run([*command, kcat.bootstrap, capability, run], CELL_SECONDS, accept=(0, CANNOT))
+    status, output, _ = process.run([*command, told or kcat.bootstrap, capability, run], CELL_SECONDS, accept=(0, CANNOT))
     if status == CANNOT:
         raise Cannot(output.strip().splitlines()[-1].removeprefix("cannot: "))
     if capability.startswith("produce-"):

@@ -1,4 +1,5 @@
 """MinIO, SeaweedFS and the broker, started and ended by the driver."""
+import contextlib
 import os
 import re
 import signal
@@ -16,6 +17,19 @@ def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def free_ports(count):
+    """The first of so many successive ports that were free a moment ago."""
+    while True:
+        first = free_port()
+        with contextlib.ExitStack() as held:
+            try:
+                for port in range(first + 1, first + count):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except (OSError, OverflowError):
+                continue
+        return first
 
 
 class Minio:
@@ -54,18 +68,24 @@ class SeaweedFs:
 
 
 class Broker:
-    """`penstock dev` on free ports of the loopback."""
+    """`penstock dev` on free ports of the loopback: several agents on successive ones."""
 
-    def __init__(self, binary, directory, object_store=None, environment=None, options=()):
+    def __init__(self, binary, directory, object_store=None, environment=None, options=(), agents=1):
         self.binary, self.directory, self.object_store = binary, directory, object_store
         self.environment, self.options = environment or {}, options
-        self.kafka, self.http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        self.agents = agents
+        kafka, http = free_ports(agents), free_ports(agents)
+        self.kafka, self.http = f"127.0.0.1:{kafka}", f"127.0.0.1:{http}"
+        self.each = [f"127.0.0.1:{kafka + number}" for number in range(agents)]
+        self.http_ports = [http + number for number in range(agents)]
         self.log = directory.parent / f"{directory.name}.log"
         self.log.unlink(missing_ok=True)
         self.start()
 
     def start(self):
         arguments = [self.binary, "dev", "--data-dir", self.directory, "--listen", self.kafka, "--http", self.http]
+        if self.agents > 1:
+            arguments += ["--agents", str(self.agents)]
         if self.object_store:
             arguments += ["--object-store", self.object_store]
         for option in self.options:
@@ -76,16 +96,16 @@ class Broker:
             self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env={**inherited, **self.environment}, start_new_session=True)
         deadline = time.monotonic() + 30
-        while self.ready() != 200:
+        while any(self.ready(port) != 200 for port in self.http_ports):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 process.end(self.process)
                 raise Failed(f"the broker does not get ready; the end of {self.log}:\n{self.log.read_text()[-2000:]}")
             time.sleep(0.1)
 
-    def ready(self):
+    def ready(self, port=None):
         """The HTTP status of /health/ready, None without an answer."""
         try:
-            with urllib.request.urlopen(f"http://{self.http}/health/ready", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port or self.http_ports[0]}/health/ready", timeout=5) as answer:
                 return answer.status
         except urllib.error.HTTPError as error:
             return error.code
