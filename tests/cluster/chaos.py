@@ -201,8 +201,14 @@ class Run:
         if not self.campaign:
             return
         self.campaign.end()
-        if self.campaign.failure:
-            self.anomalies.add("part-ended", str(self.campaign.failure))
+        failure = self.campaign.failure
+        if failure and not isinstance(failure, Failed):
+            raise failure
+        if failure:
+            self.anomalies.add("part-ended", str(failure))
+        for name, count in self.campaign.counts().items():
+            if not count:
+                self.anomalies.add("fault-not-struck", name)
         for part in self.cluster.parts.values():
             try:
                 part.wait_ready(90)

@@ -353,8 +353,8 @@ def run_command(options):
             raise Failed(f"had to be killed: {', '.join(killed)}")
     elif options.command == "status":
         for part in cluster.parts.values():
-            print(f"{part.name:<6} {part.address:<22} {f'process {part.process.pid}' if part.lives() else 'ended':<16}"
-                  f" {'ready' if part.lives() and part.is_ready() else 'not ready'}")
+            state = "ended" if not part.lives() else "ready" if part.is_ready() else "not-ready"
+            print(f"{part.name:<6} {part.address:<22} {part.process.pid:<8} {state}")
     elif options.command in ("cut", "heal"):
         getattr(cluster, options.command)(options.part, options.store)
     else:

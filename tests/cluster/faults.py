@@ -106,7 +106,7 @@ class Campaign(threading.Thread):
 
     def __init__(self, cluster, names, seed, lease_seconds, pause_seconds, tell):
         super().__init__(daemon=True)
-        self.draw = random.Random(seed)
+        self.cluster, self.draw = cluster, random.Random(seed)
         self.faults = {name: FAULTS[name](cluster, self.draw, lease_seconds) for name in names}
         self.pause_seconds, self.tell = pause_seconds, tell
         self.events, self.failure = [], None
@@ -121,6 +121,8 @@ class Campaign(threading.Thread):
     def run(self):
         """Ends early, with `failure`, if a part does not come back."""
         try:
+            # What was sent before is to be delivered before.
+            self.to_end.wait(self.pause_seconds)
             while not self.to_end.is_set():
                 for name in self.draw.sample(sorted(self.faults), len(self.faults)):
                     self._strike(name)
@@ -128,7 +130,8 @@ class Campaign(threading.Thread):
                     if self.to_end.is_set():
                         return
                 self.rounds += 1
-        except Failed as failure:
+        except Exception as failure:
+            # The driver's to raise: a thread's end goes unseen.
             self.failure = failure
 
     def _strike(self, name):
