@@ -221,7 +221,7 @@ class Run:
         told_at, progress_at, before = time.monotonic(), time.monotonic(), -1
         while True:
             now, acknowledged, sent = time.monotonic(), sum(self.board.acknowledged), sum(self.board.sent)
-            parts = [sent / self.options.records]
+            parts = [acknowledged / self.options.records]
             if self.options.seconds:
                 parts.append((now - begun) / self.options.seconds)
             late = self.options.seconds and now - begun > 2 * self.options.seconds
