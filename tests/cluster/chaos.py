@@ -10,8 +10,9 @@ Idempotent producers number their records in each partition. Readers and the mem
 client told one address. A probe asks every agent for end offsets, an observer for committed ones. In the end the whole log is
 read by a client, and through each agent for itself.
 
-Faults: kill-agent (kill -9, restarted), pause-agent (SIGSTOP for longer than its lease), kill-fdb, kill-minio (kill -9, restarted),
-cut-fdb, cut-minio (an agent can't reach that store; these need root and iproute2, and are skipped without).
+Faults: kill-agent (kill -9, restarted), drain-agent (asked to let its clients move and to end, then
+restarted), pause-agent (SIGSTOP for longer than its lease), kill-fdb, kill-minio (kill -9, restarted), cut-fdb, cut-minio (an agent
+can't reach that store; these need root and iproute2, and are skipped without).
 
 The cluster is cluster.py's and needs what that needs; confluent-kafka is installed by name into PENSTOCK_TEST_STATE (default
 target/test-state) if need be.
@@ -324,6 +325,11 @@ def run(options, directory):
         this.start()
         this.load()
         found = this.verify()
+    except Failed:
+        # What was seen up to here may tell why.
+        for name, (count, examples) in this.anomalies.told().items():
+            say(f"ANOMALY {name}: {count}, for instance {examples[0]}")
+        raise
     finally:
         this.end()
     report = Report(this, found)

@@ -6,6 +6,8 @@ import time
 from tools import Failed
 
 RESTART_WITHIN = 90
+# An agent's own deadline is 30 s.
+ENDS_WITHIN = 45
 
 
 class Fault:
@@ -29,6 +31,24 @@ class KillAgent(Fault):
     def strike(self, rest):
         name = self.agent()
         self.cluster.kill(name)
+        rest(self.draw.uniform(0, 2))
+        self.cluster.restart(name, RESTART_WITHIN)
+        return name
+
+
+class DrainAgent(Fault):
+    """Asked to let its clients move and to end, by HTTP or SIGTERM; it has to end by itself. Then a new start."""
+
+    def strike(self, rest):
+        name = self.agent()
+        if self.draw.random() < 0.5:
+            self.cluster.drain(name)
+            # Which is SIGTERM's way from here on.
+            ended = self.cluster.part(name).process.wait_for_end(ENDS_WITHIN)
+        else:
+            ended = self.cluster.part(name).stop(ENDS_WITHIN)
+        if not ended:
+            raise Failed(f"{name} did not end within {ENDS_WITHIN} s of being drained")
         rest(self.draw.uniform(0, 2))
         self.cluster.restart(name, RESTART_WITHIN)
         return name
@@ -96,8 +116,8 @@ class CutMinio(Cut):
     store = "minio"
 
 
-FAULTS = {"kill-agent": KillAgent, "pause-agent": PauseAgent, "kill-fdb": KillFoundationDb, "kill-minio": KillMinio,
-          "cut-fdb": CutFoundationDb, "cut-minio": CutMinio}
+FAULTS = {"kill-agent": KillAgent, "drain-agent": DrainAgent, "pause-agent": PauseAgent, "kill-fdb": KillFoundationDb,
+          "kill-minio": KillMinio, "cut-fdb": CutFoundationDb, "cut-minio": CutMinio}
 NEED_NAMESPACES = ("cut-fdb", "cut-minio")
 
 

@@ -109,7 +109,7 @@ class Part:
                 raise Failed(f"{self.name} is not ready after {seconds:.0f} s; the end of {self.log}:\n{self.end_of_log()}")
             time.sleep(0.1)
 
-    def stop(self, seconds=20):
+    def stop(self, seconds=45):
         """SIGTERM, and SIGKILL if that isn't enough. Whether it ended by itself."""
         if not self.lives():
             return True
