@@ -56,7 +56,7 @@ def arguments():
     parser.add_argument("--faults", default=",".join(faults.FAULTS), metavar="NAME,...", help="which (default: all; '': none)")
     parser.add_argument("--seconds", type=float, help="how long the load lasts (default: 90, without --records)")
     parser.add_argument("--records", type=int, help="how many records are sent, at most")
-    parser.add_argument("--rate", type=float, default=2000, help="records a second of all producers; 0: as fast as they can (default: 2000)")
+    parser.add_argument("--rate", type=float, default=2000, help="records a second of all producers; 0: all they can (default: 2000)")
     parser.add_argument("--producers", type=int, default=2, help="(default: 2)")
     parser.add_argument("--partitions", type=int, default=6, help="(default: 6)")
     parser.add_argument("--readers", type=int, default=1, help="readers that move between agents (default: 1)")

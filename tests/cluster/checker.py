@@ -114,7 +114,8 @@ class LogCheck:
             for start, end in self.gaps[producer]:
                 missing = [number for number in range(start, end) if acknowledged(producer, number)]
                 if missing:
-                    self._add(name, f"producer {producer}: {len(missing)} of {start} to {end - 1}, the first {missing[0]}", count=len(missing))
+                    what = f"producer {producer}: {len(missing)} of {start} to {end - 1}, the first {missing[0]}"
+                    self._add(name, what, count=len(missing))
 
     def _add(self, name, what, offset=None, count=1):
         at = f" at offset {offset}" if offset is not None else ""
@@ -133,7 +134,8 @@ class ToldOffsets:
     def found(self, told, partition, offset, producer, number):
         """A record that a reader found."""
         if told > 0 and told != offset + 1:
-            self.anomalies.add("inconsistent-offset", f"partition {partition}: producer {producer}'s {number} was told {told - 1} and is at {offset}")
+            what = f"partition {partition}: producer {producer}'s {number} was told {told - 1} and is at {offset}"
+            self.anomalies.add("inconsistent-offset", what)
 
 
 class Ends:

@@ -223,7 +223,8 @@ def choose_ports(options, names):
                 try:
                     probe.bind(("127.0.0.1", port))
                 except OSError as error:
-                    raise Failed(f"port {port}: {error.strerror} (see --port, --http-port, --fdb-port, --minio-port, --free-ports)") from error
+                    others = "--port, --http-port, --fdb-port, --minio-port, --free-ports"
+                    raise Failed(f"port {port}: {error.strerror} (see {others})") from error
     return ports
 
 
@@ -243,7 +244,8 @@ def agent_settings(binary, names, zones, given):
 def add_options(parser):
     """What `create` needs."""
     parser.add_argument("--agents", type=int, default=3, metavar="N", help="how many agents (default: 3)")
-    parser.add_argument("--zones", default="z1,z2,z3", metavar="Z,...", help="zones, given to the agents in turn (default: z1,z2,z3; '': none)")
+    parser.add_argument("--zones", default="z1,z2,z3", metavar="Z,...",
+                        help="zones, given to the agents in turn (default: z1,z2,z3; '': none)")
     parser.add_argument("--data-dir", default="./penstock-cluster", metavar="DIR", help="data and logs (default: ./penstock-cluster)")
     parser.add_argument("--release", action="store_true", help="build and run a release build")
     parser.add_argument("--port", type=int, default=19092, help="Kafka, of the first agent; the others' follow (default: 19092)")
@@ -253,7 +255,8 @@ def add_options(parser):
     parser.add_argument("--free-ports", action="store_true", help="any ports that are free, instead")
     parser.add_argument("--namespaces", action="store_true",
                         help="each part in a network namespace of its own (root, iproute2), so that `cut` works")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of all agents; may be given more than once")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="an option of all agents; may be given more than once")
 
 
 def check_options(parser, options):
@@ -374,6 +377,9 @@ def main():
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -139,7 +139,8 @@ class FoundationDb(Part):
         if not self.cluster_file.exists():
             self.cluster_file.write_text(f"penstock:{secrets.token_hex(4)}@{self.address}\n", encoding="utf-8")
         elif f"@{self.address}\n" not in self.cluster_file.read_text(encoding="utf-8"):
-            raise Failed(f"the FoundationDB in {self.directory} has another address than {self.address}; use its ports or another --data-dir")
+            raise Failed(f"the FoundationDB in {self.directory} has another address than {self.address}: "
+                         "use its ports, or another --data-dir")
         self._run_server()
         if not (self.directory / "configured").exists():
             self._configure()

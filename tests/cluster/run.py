@@ -107,7 +107,8 @@ def check_chaos(lines, seconds, more):
         lines.fail(f"cluster under faults: ended with {done.returncode}")
     if not done.returncode:
         struck = ", ".join(f"{name} {count}" for name, count in told["faults"].items())
-        lines.ok(f"cluster under faults: {told['records']['in the log']:,} records, 0 lost, 0 duplicated, 0 reordered ({struck}; seed {told['seed']})")
+        records = f"{told['records']['in the log']:,} records, 0 lost, 0 duplicated, 0 reordered"
+        lines.ok(f"cluster under faults: {records} ({struck}; seed {told['seed']})")
 
 
 def main():
@@ -115,7 +116,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--without-foundationdb", metavar="REASON", help="don't look for it: why it can't be used")
     parser.add_argument("--seconds", type=int, default=75, help="of the load (default: 75)")
-    parser.add_argument("chaos", nargs="*", metavar="-- OPTION", help=f"further options of chaos.py, behind `--`; its faults: {', '.join(FAULTS)}")
+    parser.add_argument("chaos", nargs="*", metavar="-- OPTION",
+                        help=f"further options of chaos.py, behind `--`; its faults: {', '.join(FAULTS)}")
     options = parser.parse_args()
     lines = Lines()
     check_self_test(lines)

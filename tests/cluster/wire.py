@@ -64,7 +64,8 @@ class Connection:
 
     def fetch(self, topic, partition, offset, max_bytes=4 << 20, wait_ms=0):
         """(error code, high watermark, the bytes of the batches)."""
-        body = struct.pack(">iiiibi", -1, wait_ms, 1, max_bytes, 0, 1) + _text(topic) + struct.pack(">iiqi", 1, partition, offset, max_bytes)
+        wanted = struct.pack(">iiqi", 1, partition, offset, max_bytes)
+        body = struct.pack(">iiiibi", -1, wait_ms, 1, max_bytes, 0, 1) + _text(topic) + wanted
         answer = self._ask(FETCH, 4, body)
         answer.take("i")
         if answer.take("i") != 1:

@@ -59,7 +59,8 @@ class ProducerWorker(Worker):
         self._send()
         left = self.producer.flush(self.plan.drain_seconds)
         if left:
-            self.anomalies.add("undelivered", f"producer {self.index}: {left} records not delivered in {self.plan.drain_seconds:.0f} s", left)
+            what = f"producer {self.index}: {left} records not delivered in {self.plan.drain_seconds:.0f} s"
+            self.anomalies.add("undelivered", what, left)
             # They would be sent on while the log is read.
             self.producer.purge()
             self.producer.flush(5)
@@ -186,7 +187,8 @@ class ReaderWorker(Worker):
                 if not message.error():
                     self.reading.polled(message)
                 elif message.error().code() in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET):
-                    self.anomalies.add("offset-out-of-range", f"reader {self.index} at {self.plan.bootstrap[at % len(self.plan.bootstrap)]}: {message.error()}")
+                    where = self.plan.bootstrap[at % len(self.plan.bootstrap)]
+                    self.anomalies.add("offset-out-of-range", f"reader {self.index} at {where}: {message.error()}")
                     until = 0
                 else:
                     self.error(message.error())
@@ -208,7 +210,8 @@ class MemberWorker(Worker):
         self.positions = {}
         consumer = Consumer({
             **self.plan.client(at, f"member-{self.index}"), "group.id": self.plan.group, "enable.auto.commit": False,
-            "auto.offset.reset": "earliest", "session.timeout.ms": 10_000, "heartbeat.interval.ms": 2000, "check.crcs": True, "error_cb": self.error})
+            "auto.offset.reset": "earliest", "session.timeout.ms": 10_000, "heartbeat.interval.ms": 2000, "check.crcs": True,
+            "error_cb": self.error})
         consumer.subscribe([self.plan.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         until = time.monotonic() + self.plan.move_seconds * (2 + self.index % 2)
         commit_at = 0
@@ -235,7 +238,8 @@ class MemberWorker(Worker):
             self.positions[partition].polled(offset)
 
     def _commit(self, consumer):
-        offsets = [TopicPartition(self.plan.topic, partition, position.next_offset) for partition, position in sorted(self.positions.items())]
+        offsets = [TopicPartition(self.plan.topic, partition, position.next_offset)
+                   for partition, position in sorted(self.positions.items())]
         if not offsets:
             return
         try:
@@ -295,7 +299,8 @@ class ObserverWorker(Worker):
 
     def _ask(self, consumer):
         try:
-            for told in consumer.committed([TopicPartition(self.plan.topic, partition) for partition in range(self.plan.partitions)], timeout=15):
+            wanted = [TopicPartition(self.plan.topic, partition) for partition in range(self.plan.partitions)]
+            for told in consumer.committed(wanted, timeout=15):
                 if told.error:
                     self.error(told.error)
                 else:
