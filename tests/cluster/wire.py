@@ -8,7 +8,7 @@ import struct
 
 LIST_OFFSETS, FETCH = 2, 1
 LATEST = -1
-OFFSET_OUT_OF_RANGE = 1
+OFFSET_OUT_OF_RANGE, NOT_LEADER_OR_FOLLOWER = 1, 6
 BATCH_HEAD = struct.Struct(">qiibIhiqqqhii")
 ANSWER_MAX = 1 << 28
 

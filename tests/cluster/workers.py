@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from board import VALUE_HEAD, Board, Plan
 from checker import Anomalies, Committed, Ends, LogCheck, Position
-from wire import OFFSET_OUT_OF_RANGE, Connection, WireError
+from wire import NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE, Connection, WireError
 
 TICK_SECONDS = 0.01
 
@@ -329,15 +329,20 @@ class ProbeWorker(Worker):
         # Longer than any pause, so that an agent answers behind it what it was asked before.
         connection = Connection(address, 20)
         while not self.signal(Board.ALL_END):
+            leave = False
             try:
-                self._ask(connection, name)
+                leave = self._ask(connection, name)
             except (OSError, WireError, struct.error) as failure:
                 with self.lock:
                     self.error(failure)
-            time.sleep(0.2)
+            if leave:
+                # An agent that drains waits for its clients to go.
+                connection.close()
+            time.sleep(2 if leave else 0.2)
         connection.close()
 
     def _ask(self, connection, name):
+        """Whether the agent sends its clients away."""
         partitions = range(self.plan.partitions)
         with self.lock:
             floors = [self.ends[partition].floor(self.board.end_acknowledged(partition)) for partition in partitions]
@@ -352,6 +357,8 @@ class ProbeWorker(Worker):
         for partition in partitions:
             error, high_watermark, _ = connection.fetch(self.plan.topic, partition, floors[partition], max_bytes=1)
             with self.lock:
+                if error == NOT_LEADER_OR_FOLLOWER:
+                    return True
                 if error == OFFSET_OUT_OF_RANGE:
                     self.anomalies.add("offset-out-of-range", f"partition {partition}: {name} at {floors[partition]}")
                 elif error:
@@ -359,6 +366,7 @@ class ProbeWorker(Worker):
                 else:
                     self.answers[name] += 1
                     self.ends[partition].answered(f"{name}'s fetch", floors[partition], high_watermark)
+        return False
 
 
 KINDS = {"producer": ProducerWorker, "reader": ReaderWorker, "member": MemberWorker, "observer": ObserverWorker, "probe": ProbeWorker}
