@@ -3,13 +3,16 @@
 CARGO ?= cargo
 DATA_DIR ?= ./penstock-data
 
-.PHONY: help run test minio bench load fmt lint docs
+.PHONY: help run cluster test minio bench load fmt lint docs
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build and start a broker on 127.0.0.1:9092, data in ./penstock-data
 	$(CARGO) run --release --bin penstock -- dev --data-dir $(DATA_DIR)
+
+cluster: ## Start three agents on FoundationDB and MinIO, until Ctrl-C
+	tests/cluster/cluster.py start
 
 test: ## Install what the tests need, start a MinIO, run all tests, print counts
 	tests/run.sh

@@ -3,6 +3,7 @@
 set -euo pipefail
 
 version="v0.0.0-20260212201848-7aac2a2c5b7c"
+host="127.0.0.1"
 port=9000
 data_dir="./minio-data"
 bucket="penstock"
@@ -16,7 +17,7 @@ usage() {
     cat <<USAGE
 Usage: minio/run.sh [options]
 
-Starts MinIO on 127.0.0.1, creates a bucket, waits until it serves, and prints
+Starts MinIO on loopback, creates a bucket, waits until it serves, and prints
 the variables that make Penstock use it:
 
     eval "\$(minio/run.sh --background --pid-file /tmp/minio.pid)"
@@ -26,7 +27,8 @@ the variables that make Penstock use it:
 Without --background it runs until Ctrl-C.
 
 Options:
-  --port PORT        listen on 127.0.0.1:PORT (default: $port)
+  --host ADDRESS     listen on ADDRESS (default: $host)
+  --port PORT        listen on that port (default: $port)
   --data-dir DIR     keep the data there, created if need be (default: $data_dir)
   --bucket NAME      the bucket to create (default: $bucket)
   --background       return once it serves; needs --pid-file
@@ -49,9 +51,10 @@ fail() {
 
 while [ $# -gt 0 ]; do
     case "$1" in
-        --port | --data-dir | --bucket | --pid-file)
+        --host | --port | --data-dir | --bucket | --pid-file)
             [ $# -ge 2 ] || fail "$1 needs a value"
             ;;&
+        --host) host="$2"; shift ;;
         --port) port="$2"; shift ;;
         --data-dir) data_dir="$2"; shift ;;
         --bucket) bucket="$2"; shift ;;
@@ -115,15 +118,15 @@ if [ -z "${AWS_ACCESS_KEY_ID:-}" ] || [ -z "${AWS_SECRET_ACCESS_KEY:-}" ]; then
     AWS_ACCESS_KEY_ID="penstock"
     AWS_SECRET_ACCESS_KEY="penstock-local"
 fi
-endpoint="http://127.0.0.1:$port"
-if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then fail "port $port is taken"; fi
+endpoint="http://$host:$port"
+if (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then fail "port $port is taken"; fi
 mkdir -p "$data_dir"
 log="$data_dir.log"
 
 # In a session of its own, so that Ctrl-C reaches this script first and it can wait for a clean end. Started by
 # setsid, it keeps the process id that is seen here.
 MINIO_ROOT_USER="$AWS_ACCESS_KEY_ID" MINIO_ROOT_PASSWORD="$AWS_SECRET_ACCESS_KEY" MINIO_BROWSER=off \
-    setsid "$minio" server --quiet --address "127.0.0.1:$port" "$data_dir" </dev/null >"$log" 2>&1 &
+    setsid "$minio" server --quiet --address "$host:$port" "$data_dir" </dev/null >"$log" 2>&1 &
 pid=$!
 [ -z "$pid_file" ] || echo "$pid" >"$pid_file"
 

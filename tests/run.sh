@@ -21,7 +21,7 @@ ROOT=$PWD
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 STATE=${PENSTOCK_TEST_STATE:-$ROOT/target/test-state}
 LOGS=$STATE/logs
-PARTS=(lint rust clients differential)
+PARTS=(lint rust clients differential cluster)
 ONLY=()
 INSTALL=1
 while [ $# -gt 0 ]; do
@@ -209,12 +209,23 @@ part_program() {
     count_part "$name"
 }
 
+# A program of its own too, with a binary of its own: it is linked with libfdb_c, which the other parts' is not.
+part_cluster() {
+    say cluster
+    if ! command -v python3 >/dev/null; then skip cluster 'no python3'; return; fi
+    local reason
+    reason=$(without_foundationdb) || reason=
+    python3 tests/cluster/run.py --without-foundationdb "$reason" 2>&1 | tee "$LOGS/cluster.log"
+    count_part cluster
+}
+
 [ "$INSTALL" -eq 1 ] && install_tools
 for part in "${PARTS[@]}"; do
     wanted "$part" || continue
     case $part in
         lint) part_lint ;;
         rust) part_rust ;;
+        cluster) part_cluster ;;
         *) part_program "$part" ;;
     esac
 done
