@@ -66,6 +66,7 @@ impl World {
             cluster_id: "cluster".to_owned(),
             incarnation: Incarnation::FIRST,
             schema_version: 1,
+            oldest_writer: 1,
             created_ms: 1,
         };
         bucket.claim("cluster", Incarnation::FIRST).await.expect("a free bucket");

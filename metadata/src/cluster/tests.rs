@@ -44,22 +44,59 @@ async fn agents_that_start_together_agree_on_an_identity() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_newer_schema_is_refused() {
-    let (_, store) = store(1);
-    let mut identity = open_as(&store, 1).await.expect("an identity");
-    identity.schema_version += 1;
+async fn write_identity(store: &SharedStore, identity: &ClusterIdentity) {
     let mut transaction = store.begin(Priority::Default);
     let key = identity_key(&Keyspace::new(b"c"));
-    transaction.set(&key, &encode_identity(&identity), WriteConflict::Yes);
+    transaction.set(&key, &encode_identity(identity), WriteConflict::Yes);
     transaction.commit().await.expect("a commit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_schema_is_refused_unless_it_takes_this_program() {
+    let (_, store) = store(1);
+    let mut identity = open_as(&store, 1).await.expect("an identity");
+    assert_eq!(identity.oldest_writer, SCHEMA_VERSION, "of itself, a schema takes its own programs only");
+    identity.schema_version += 1;
+    identity.oldest_writer += 1;
+    write_identity(&store, &identity).await;
     let refused = open_as(&store, 1).await.expect_err("a newer schema");
     let expected = OpenError::Schema {
-        cluster_id: identity.cluster_id,
+        cluster_id: identity.cluster_id.clone(),
         found: SCHEMA_VERSION + 1,
+        oldest_writer: SCHEMA_VERSION + 1,
         known: SCHEMA_VERSION,
     };
     assert_eq!(refused, expected);
+
+    identity.oldest_writer = SCHEMA_VERSION;
+    write_identity(&store, &identity).await;
+    assert_eq!(open_as(&store, 1).await, Ok(identity), "an old program among new ones");
+}
+
+#[test]
+fn programs_and_schemas_go_together_as_documented() {
+    let identity = |schema_version, oldest_writer| ClusterIdentity {
+        cluster_id: "c".to_owned(),
+        incarnation: Incarnation::FIRST,
+        schema_version,
+        oldest_writer,
+        created_ms: 0,
+    };
+    // (schema, oldest writer), (oldest read, newest known), opens
+    for ((schema, writer), (oldest, newest), opens) in [
+        ((3, 3), (3, 3), true),
+        ((3, 3), (2, 4), true),
+        ((3, 2), (1, 2), true),
+        ((3, 3), (1, 2), false),
+        ((3, 2), (1, 1), false),
+        ((3, 3), (4, 5), false),
+        ((3, 1), (4, 5), false),
+    ] {
+        let checked = check_schema(&identity(schema, writer), oldest..=newest);
+        assert_eq!(checked.is_ok(), opens, "{schema} {writer} {oldest} {newest}: {checked:?}");
+    }
+    let too_old = check_schema(&identity(1, 1), 2..=3).expect_err("too old");
+    assert!(too_old.to_string().contains("release in between"), "{too_old}");
 }
 
 #[tokio::test(start_paused = true)]

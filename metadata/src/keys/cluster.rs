@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! 0x01 0x01  identity:          format 1 | cluster id (text) | incarnation (4) | schema version (4) | created (zigzag ms)
+//!                               | oldest writer (4): left out where it is the schema version
 //! 0x01 0x02  metadata version:  format 1 | incarnation (4) | stamp (10)
 //! 0x01 0x03  cutoff:            format 1 | incarnation (4) | store version (8)
 //! ```
@@ -22,6 +23,7 @@ use crate::codec::{Corrupt, Reader, Writer};
 use crate::kv::{Transaction, WriteConflict};
 
 const FORMAT: u8 = 1;
+const IDENTITY_NAME: &str = "cluster identity";
 const IDENTITY: u8 = 1;
 const METADATA_VERSION: u8 = 2;
 const CUTOFF: u8 = 3;
@@ -35,6 +37,8 @@ pub struct ClusterIdentity {
     pub incarnation: Incarnation,
     /// The version of the schema that the rows are written in.
     pub schema_version: u32,
+    /// The oldest schema whose programs may still read and write these rows: at most `schema_version`.
+    pub oldest_writer: u32,
     /// When the cluster was made.
     pub created_ms: TimestampMs,
 }
@@ -109,18 +113,35 @@ pub fn encode_identity(identity: &ClusterIdentity) -> Vec<u8> {
         .u32(identity.incarnation.get())
         .u32(identity.schema_version)
         .zigzag(identity.created_ms);
+    if identity.oldest_writer != identity.schema_version {
+        writer.u32(identity.oldest_writer);
+    }
     writer.finish()
 }
 
 /// Reads an identity. Fields that a later schema added behind are not looked at: the schema version says so.
 pub fn decode_identity(value: &[u8]) -> Result<ClusterIdentity, Corrupt> {
-    let mut reader = Reader::with_format("cluster identity", value, FORMAT)?;
-    Ok(ClusterIdentity {
-        cluster_id: reader.string()?.to_owned(),
-        incarnation: Incarnation::new(reader.u32()?),
-        schema_version: reader.u32()?,
-        created_ms: reader.zigzag()?,
-    })
+    let mut reader = Reader::with_format(IDENTITY_NAME, value, FORMAT)?;
+    let cluster_id = reader.string()?.to_owned();
+    let incarnation = Incarnation::new(reader.u32()?);
+    let schema_version = reader.u32()?;
+    let created_ms = reader.zigzag()?;
+    let oldest_writer = if reader.remaining() == 0 { schema_version } else { reader.u32()? };
+    if oldest_writer > schema_version {
+        return Err(reader.corrupt("the oldest writer is newer than the schema"));
+    }
+    Ok(ClusterIdentity { cluster_id, incarnation, schema_version, oldest_writer, created_ms })
+}
+
+/// An identity's value with another incarnation: everything else stays, byte for byte, also what a later schema added.
+pub fn with_incarnation(value: &[u8], incarnation: Incarnation) -> Result<Vec<u8>, Corrupt> {
+    let mut reader = Reader::with_format(IDENTITY_NAME, value, FORMAT)?;
+    reader.string()?;
+    let at = value.len() - reader.remaining();
+    reader.u32()?;
+    let mut value = value.to_vec();
+    value[at..at + 4].copy_from_slice(&incarnation.get().to_be_bytes());
+    Ok(value)
 }
 
 /// The metadata version's key.
@@ -193,6 +214,7 @@ mod tests {
             cluster_id: "MkU3OEVBNTcwNTJENDM2Qk".to_owned(),
             incarnation: Incarnation::FIRST,
             schema_version: 1,
+            oldest_writer: 1,
             created_ms: 1_000,
         };
         assert_eq!(identity_key(&keyspace), b"p\x01\x01");
@@ -201,6 +223,15 @@ mod tests {
             format!("0116{}0000000100000001d00f", hex(b"MkU3OEVBNTcwNTJENDM2Qk"))
         );
         assert_eq!(decode_identity(&encode_identity(&identity)).expect("identity"), identity);
+        let later = ClusterIdentity { schema_version: 3, oldest_writer: 2, ..identity };
+        assert!(hex(&encode_identity(&later)).ends_with("0000000100000003d00f00000002"));
+        // What a later schema has added stays, whoever raises the incarnation.
+        let added = [&encode_identity(&later)[..], b"more"].concat();
+        assert_eq!(decode_identity(&added).expect("identity"), later);
+        let raised = with_incarnation(&added, Incarnation::new(7)).expect("identity");
+        let expected = ClusterIdentity { incarnation: Incarnation::new(7), ..later };
+        assert_eq!(decode_identity(&raised).expect("identity"), expected);
+        assert!(raised.ends_with(b"more") && raised.len() == added.len());
         let cutoff = Cutoff { incarnation: Incarnation::new(2), version: StoreVersion::new(9) };
         assert_eq!(hex(&encode_cutoff(cutoff)), "01000000020000000000000009");
         assert_eq!(decode_cutoff(Some(&encode_cutoff(cutoff))).expect("cutoff"), cutoff);
@@ -223,6 +254,7 @@ mod tests {
         #[test]
         fn garbage_never_panics(bytes: Vec<u8>) {
             let _ = decode_identity(&bytes);
+            let _ = with_incarnation(&bytes, Incarnation::FIRST);
             let _ = decode_metadata_version(Some(&bytes));
             let _ = decode_cutoff(Some(&bytes));
         }
