@@ -14,6 +14,7 @@ pub mod feed_watch;
 pub mod fold;
 pub mod ground;
 pub mod groups;
+pub mod incarnation;
 pub mod keys;
 pub mod kv;
 pub mod lookup;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use penstock_types::Incarnation;
 
 use crate::keys::Keyspace;
-use crate::keys::cluster::{MetadataVersion, bump_metadata_version};
+use crate::keys::cluster::{MetadataVersion, bump_metadata_version, decode_identity, identity_key};
 use crate::keys::topic::{
     Change, Floor, change_prefix, change_suffix, changes, changes_after, decode_change, decode_floor,
     decode_written, encode_change, encode_floor, floor_key, written_key,
@@ -34,6 +34,7 @@ pub(crate) async fn record(
     if changed.is_empty() {
         return Ok(());
     }
+    check_incarnation(transaction, keyspace, incarnation).await?;
     trim(transaction, keyspace, changed.len()).await?;
     let prefix = change_prefix(keyspace, incarnation);
     for (number, change) in changed.iter().enumerate() {
@@ -48,6 +49,27 @@ pub(crate) async fn record(
     transaction.atomic_add(&written_key(keyspace), changed.len() as i64, WriteConflict::No);
     bump_metadata_version(transaction, keyspace, incarnation);
     Ok(())
+}
+
+/// A change of an earlier life of the metadata would sort below what catalogs have seen, and be missed by them.
+async fn check_incarnation(
+    transaction: &mut dyn Transaction,
+    keyspace: &Keyspace,
+    ours: Incarnation,
+) -> Result<(), StoreError> {
+    let Some(value) = transaction.get(&identity_key(keyspace), Isolation::Serializable).await? else {
+        return Ok(());
+    };
+    let now = decode_identity(&value)?.incarnation;
+    if now == ours {
+        return Ok(());
+    }
+    let reason = format!(
+        "the metadata's incarnation was raised to {}, this agent is of {}: restart it",
+        now.get(),
+        ours.get()
+    );
+    Err(StoreError::Failed { reason })
 }
 
 /// Trims the oldest rows if there are too many. Only trimmers conflict with one another, on the floor.
