@@ -15,6 +15,7 @@ pub mod fold;
 pub mod ground;
 pub mod groups;
 pub mod incarnation;
+pub mod inspect;
 pub mod keys;
 pub mod kv;
 pub mod lookup;

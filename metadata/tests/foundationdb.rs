@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use penstock_metadata::inspect::{Inspected, Inspector, Sink, Stopped};
+use penstock_metadata::keys::object::{self, ObjectRow, ObjectState};
+use penstock_metadata::keys::{Family, Keyspace};
 use penstock_metadata::kv::foundationdb::{FoundationDbOptions, FoundationDbStore};
 use penstock_metadata::kv::{
     Isolation, Outcome, Priority, RangeOptions, SharedStore, Store, StoreError, Watch, WriteConflict,
     prefixed,
 };
-use penstock_types::pause;
+use penstock_types::{Incarnation, ObjectId, StoreVersion, Versionstamp, pause};
 
 #[path = "support/fdbserver.rs"]
 mod fdbserver;
@@ -313,6 +316,61 @@ fn batch_priority_reads_and_commits() {
         transaction.set(b"a", b"1", WriteConflict::Yes);
         transaction.commit().await.expect("a commit");
         assert_eq!(get(&*store, b"a").await, Ok(Some(b"1".to_vec())));
+    });
+}
+
+/// Counts what an inspection finds.
+#[derive(Default)]
+struct Found {
+    rows: usize,
+    corrupt: usize,
+}
+
+impl Sink for Found {
+    fn put(&mut self, found: Inspected) -> Result<(), Stopped> {
+        self.rows += 1;
+        self.corrupt += usize::from(found.is_corrupt());
+        Ok(())
+    }
+    fn read(&mut self, _rows: usize) {}
+}
+
+/// An inspection reads many pages, each in a transaction of its own, while others write; it writes nothing.
+#[test]
+fn an_inspection_pages_over_a_large_family() {
+    with_server("inspection", "memory", async |server| {
+        let store: SharedStore = server.store();
+        answers(&*store).await;
+        let keyspace = Keyspace::new(b"c/");
+        let row = ObjectRow {
+            state: ObjectState::Tombstone,
+            stamp: Versionstamp::ZERO,
+            incarnation: Incarnation::FIRST,
+            first_n: 0,
+            size: 1,
+            batches: 1,
+            verdicts: Vec::new(),
+        };
+        for part in 0..10u64 {
+            let mut transaction = store.begin(Priority::Default);
+            for number in part * 1_000..(part + 1) * 1_000 {
+                let id = ObjectId::new(Incarnation::FIRST, StoreVersion::new(1), number);
+                transaction.set(&object::key(&keyspace, id), &row.encode(), WriteConflict::No);
+            }
+            transaction.commit().await.expect("a commit");
+        }
+        // A row of nobody's, and one of another cluster.
+        set(&*store, b"c/\x20short", b"").await.expect("a commit");
+        set(&*store, b"d/\x20short", b"").await.expect("a commit");
+        let mut seen = store.begin(Priority::Default);
+        seen.get(b"c/\x20short", Isolation::Serializable).await.expect("a read");
+        seen.add_read_conflict(keyspace.all());
+        let mut found = Found::default();
+        let inspector = Inspector::new(Arc::clone(&store), keyspace.clone(), 1);
+        inspector.rows(Some(Family::Object), &mut found).await.expect("all of it");
+        assert_eq!((found.rows, found.corrupt), (10_001, 1));
+        seen.set(b"d/after", b"x", WriteConflict::Yes);
+        seen.commit().await.expect("nothing was written below the cluster's prefix");
     });
 }
 

@@ -51,6 +51,7 @@ use std::sync::Arc;
 use penstock_types::{PartitionIndex, TopicId, TopicPartition};
 
 use crate::codec::{Corrupt, Reader};
+use crate::kv::{KeyRange, prefixed};
 
 /// A family's byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,41 @@ pub enum Family {
     Agent = 0x50,
 }
 
+impl Family {
+    /// Every family and what a row of it is called, in the order of the keys.
+    pub const ALL: [(Self, &'static str); 19] = [
+        (Self::Cluster, "cluster"),
+        (Self::TopicName, "topic name"),
+        (Self::Topic, "topic"),
+        (Self::TopicChange, "topic change"),
+        (Self::BrokerConfig, "broker configuration"),
+        (Self::Log, "log row"),
+        (Self::Seal, "seal"),
+        (Self::Index, "packed index"),
+        (Self::LogStart, "log start offset"),
+        (Self::Producer, "producer state"),
+        (Self::Feed, "feed"),
+        (Self::Aborted, "aborted transaction"),
+        (Self::Checkpoint, "checkpoint"),
+        (Self::Object, "object"),
+        (Self::Allocation, "id allocation"),
+        (Self::Group, "group"),
+        (Self::GroupMember, "group member"),
+        (Self::GroupOffset, "committed offset"),
+        (Self::Agent, "agent"),
+    ];
+
+    /// The family of that byte, if there is one.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.iter().map(|(family, _)| *family).find(|family| *family as u8 == byte)
+    }
+
+    /// What a row of it is called.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(family, _)| *family == self).map_or("", |(_, name)| name)
+    }
+}
+
 /// The keys of one cluster within a store: everything under one prefix, so that clusters can share a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyspace {
@@ -96,6 +132,16 @@ impl Keyspace {
         key.extend_from_slice(&self.prefix);
         key.push(family as u8);
         key
+    }
+
+    /// All keys of the cluster.
+    pub fn all(&self) -> KeyRange {
+        if self.prefix.is_empty() { Vec::new()..vec![0xFF] } else { prefixed(&self.prefix) }
+    }
+
+    /// The byte of the family that `key` is of, if it is one of the cluster's keys.
+    pub fn family_byte(&self, key: &[u8]) -> Option<u8> {
+        key.strip_prefix(&*self.prefix)?.first().copied()
     }
 
     /// The start of a partition's keys in a family: family, topic id (16), partition (4).

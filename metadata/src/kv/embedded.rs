@@ -102,6 +102,12 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// There is none, where one was to be read.
+    #[error("there is no metadata store in {}", path.display())]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A later release wrote it.
     #[error("the metadata directory {} has format {found}, this release reads up to {supported}", path.display())]
     TooNew {
@@ -141,6 +147,24 @@ impl EmbeddedStore {
             .spawn(move || committer.run())
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         Ok(Arc::new(Self { shared, committer: Mutex::new(Some(thread)) }))
+    }
+
+    /// Opens the store that is in `path` to be read: it writes nothing, and refuses every commit. Its versions begin
+    /// where those that were handed out end, and mean nothing beyond this process. Blocks while it reads what was
+    /// written last.
+    pub fn open_to_read(path: &Path, options: EmbeddedOptions) -> Result<Arc<Self>, OpenError> {
+        let (rows, version) = disk::open_to_read(path, &options)?;
+        // Nobody takes requests: commits are refused as those of a closed store.
+        let (requests, _) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
+            clock: VersionClock::starting_at(version),
+            published: Mutex::new(Published::new(version, u64::MAX, rows.view())),
+            requests,
+            reserve_asked: AtomicBool::new(false),
+            watches: Arc::default(),
+            counters: Counters::default(),
+        });
+        Ok(Arc::new(Self { shared, committer: Mutex::new(None) }))
     }
 
     /// Ends the store: commits that wait are refused, one in flight is finished. Blocks until then. The directory is

@@ -54,7 +54,31 @@ pub(super) fn open(path: &Path, options: &EmbeddedOptions, reserve: u64) -> Resu
     if !store.try_exists().map_err(io)? {
         create(path, &store, options)?;
     }
-    let database = open_database(&store, options).map_err(|error| open_error(path, error))?;
+    let (mut rows, ceiling) = open_rows(path, &store, lock, options)?;
+    let first_version = ceiling.saturating_add(1);
+    let ceiling = first_version.saturating_add(reserve);
+    rows.write(&Writes::new(), Some(ceiling)).map_err(|error| open_error(path, error))?;
+    Ok(Opened { rows, first_version, ceiling })
+}
+
+/// Opens the directory, which must be there, without writing to it; the rows, and the highest version that may have
+/// been handed out.
+pub(super) fn open_to_read(path: &Path, options: &EmbeddedOptions) -> Result<(DiskRows, u64), OpenError> {
+    let store = path.join("store");
+    if !store.try_exists().map_err(|source| OpenError::Io { path: path.to_owned(), source })? {
+        return Err(OpenError::Missing { path: path.to_owned() });
+    }
+    open_rows(path, &store, lock(path)?, options)
+}
+
+/// The rows, and the ceiling of the versions.
+fn open_rows(
+    path: &Path,
+    store: &Path,
+    lock: File,
+    options: &EmbeddedOptions,
+) -> Result<(DiskRows, u64), OpenError> {
+    let database = open_database(store, options).map_err(|error| open_error(path, error))?;
     let corrupt = |reason: &str| OpenError::Corrupt { path: path.to_owned(), reason: reason.to_owned() };
     if !database.keyspace_exists(KEYSPACE) {
         return Err(corrupt("it holds no metadata"));
@@ -71,17 +95,14 @@ pub(super) fn open(path: &Path, options: &EmbeddedOptions, reserve: u64) -> Resu
     }
     let ceiling = read(CEILING_KEY)?.ok_or_else(|| corrupt("its ceiling is missing"))?;
     let ceiling: [u8; 8] = ceiling.as_ref().try_into().map_err(|_| corrupt("its ceiling can't be read"))?;
-    let first_version = u64::from_be_bytes(ceiling).saturating_add(1);
-    let ceiling = first_version.saturating_add(reserve);
-    let mut rows = DiskRows {
+    let rows = DiskRows {
         database,
         keyspace,
         piles: Arc::default(),
         counts: WriteCounts::new(WRITE_BUFFER_BYTES),
         lock: Arc::new(lock),
     };
-    rows.write(&Writes::new(), Some(ceiling)).map_err(|error| open_error(path, error))?;
-    Ok(Opened { rows, first_version, ceiling })
+    Ok((rows, u64::from_be_bytes(ceiling)))
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {

@@ -37,6 +37,47 @@ async fn what_was_committed_outlives_the_store_and_versions_go_on() {
     }
 }
 
+/// Names, sizes and bytes of all files below a directory.
+fn files(path: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(path).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path.clone(), std::fs::read(&path).expect("a file"));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_store_that_is_only_read_stays_as_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let missing = EmbeddedStore::open_to_read(directory.path(), EmbeddedOptions::default());
+    assert!(matches!(missing, Err(OpenError::Missing { .. })), "{missing:?}");
+    assert!(files(directory.path()).is_empty(), "nothing was made");
+
+    let store = open(directory.path());
+    set(&store, "a", "x").await.expect("a commit");
+    let locked = EmbeddedStore::open_to_read(directory.path(), EmbeddedOptions::default());
+    assert!(matches!(locked, Err(OpenError::Locked { .. })), "{locked:?}");
+    let written = store.begin(Priority::Default).read_version().await.expect("a version");
+    drop(store);
+    let before = files(directory.path());
+    for _ in 0..2 {
+        let reader =
+            EmbeddedStore::open_to_read(directory.path(), EmbeddedOptions::default()).expect("it opens");
+        assert_eq!(get(&reader, "a").await.as_deref(), Some(&b"x"[..]));
+        let version = reader.begin(Priority::Default).read_version().await.expect("a version");
+        assert!(version >= written, "what was written is not above it");
+        let refused = set(&reader, "a", "y").await.expect_err("it is read only");
+        assert_eq!(refused.outcome(), crate::kv::Outcome::DidNotHappen);
+    }
+    assert!(files(directory.path()) == before, "not one byte has changed");
+    assert_eq!(get(&open(directory.path()), "a").await.as_deref(), Some(&b"x"[..]));
+}
+
 #[tokio::test]
 async fn a_directory_is_opened_once() {
     let directory = tempfile::tempdir().expect("a directory");
