@@ -21,6 +21,7 @@ mod error;
 mod groups;
 mod http_client;
 mod interrupt;
+mod metadata;
 mod output;
 mod produce;
 mod several;
@@ -72,6 +73,8 @@ enum Command {
     Bench(bench::BenchArguments),
     /// Check that an agent with this configuration could work: bucket rights, metadata store, addresses
     Doctor(doctor::DoctorArguments),
+    /// Read the metadata as it is stored; begin its new life after a restore
+    Metadata(metadata::MetadataArguments),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArguments),
 }
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Consume(arguments) => consume::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Metadata(arguments) => metadata::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, &mut CommandLine::command()),
     };
     crate::start::stop_foundationdb();

@@ -236,3 +236,154 @@ fn the_doctor_says_that_keys_are_missing_and_does_not_hang() {
     assert!(detail.contains("AWS_ACCESS_KEY_ID") && detail.contains("metadata service"), "{detail}");
     assert_eq!(state("bucket: put").0, "failed");
 }
+
+/// A command on the metadata in `directory` that must succeed; what it printed.
+fn on_metadata(directory: &Path, arguments: &[&str]) -> String {
+    let directory = directory.to_str().expect("a temporary path is text");
+    let arguments = [&["metadata"], arguments, &["--data-dir", directory]].concat();
+    let output = run(&arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "no progress bar without a terminal: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Every line as JSON.
+fn lines(printed: &str) -> Vec<serde_json::Value> {
+    printed.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
+}
+
+#[test]
+fn metadata_is_shown_of_a_stopped_broker() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut broker = Broker::start(directory.path());
+    broker.client(
+        &["topics", "create", "orders", "--partitions", "2", "--config", "retention.ms=86400000"],
+        "",
+    );
+    broker.client(&["produce", "orders", "--key-separator", ":", "--idempotent"], "a:1\nb:2\nc:3\n");
+    let grouped = ["consume", "orders", "--group", "readers", "--from", "beginning", "--max-messages", "3"];
+    broker.client(&grouped, "");
+
+    let path = directory.path().to_str().expect("text");
+    let (code, message) = failure(&["metadata", "inspect", "cluster", "--data-dir", path]);
+    assert_eq!(code, Some(1));
+    assert!(message.contains("in use by another process"), "{message}");
+    assert_eq!(broker.terminate(), Some(0));
+
+    let cluster = lines(&on_metadata(directory.path(), &["inspect", "cluster", "--output", "json"]));
+    let identity = cluster.iter().find(|row| row["row"] == "cluster identity").expect("an identity");
+    assert_eq!((&identity["incarnation"], &identity["schema_version"]), (&1.into(), &1.into()));
+    let rows = |name: &str| {
+        let family = cluster.iter().find(|row| row["row"] == "family" && row["name"] == name);
+        family.map_or(0, |family| family["rows"].as_i64().expect("a number"))
+    };
+    assert_eq!((rows("topic name"), rows("topic"), rows("group")), (1, 1, 1));
+
+    let topic = lines(&on_metadata(directory.path(), &["inspect", "topic", "orders", "-o", "json"]));
+    assert_eq!(topic[0]["name"], "orders");
+    assert_eq!(topic[0]["configs"]["retention.ms"], "86400000");
+    let counters: i64 = topic
+        .iter()
+        .filter(|row| row["row"] == "partition")
+        .map(|row| row["counter"].as_i64().expect("a number"))
+        .sum();
+    assert_eq!(counters, 3);
+    let group = on_metadata(directory.path(), &["inspect", "group", "readers"]);
+    assert!(group.contains("committed offset") && group.contains("topic=orders"), "{group}");
+    let row = topic.iter().find(|row| row["row"] == "log row").expect("a row");
+    let object = row["object"].as_str().expect("an id");
+    assert!(on_metadata(directory.path(), &["inspect", "object", object]).contains("state=committed"));
+    assert!(
+        on_metadata(directory.path(), &["inspect", "producers", "--topic", "orders"]).contains("sequence=0")
+    );
+    on_metadata(directory.path(), &["inspect", "agents"]);
+    let feed = lines(&on_metadata(directory.path(), &["inspect", "rows", "--family", "feed", "-o", "json"]));
+    assert!(!feed.is_empty() && feed.iter().all(|row| row["row"] == "feed"), "{feed:?}");
+
+    for (arguments, code, expected) in [
+        (&["topic", "order"][..], 1, "no topic order"),
+        (&["group", "nobody"], 1, "no group nobody"),
+        (&["object", &"0".repeat(40)], 1, "no object"),
+        (&["cluster", "--metadata", "memory", "--object-store", "memory:///"], 2, "memory of an agent"),
+    ] {
+        let (is, message) = failure(&[&["metadata", "inspect"], arguments, &["--data-dir", path]].concat());
+        assert_eq!(is, Some(code), "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+    let empty = tempfile::tempdir().expect("a directory");
+    let elsewhere = empty.path().to_str().expect("text");
+    for command in [&["inspect", "cluster"][..], &["raise-incarnation"], &["raise-incarnation", "--to", "2"]]
+    {
+        let (code, message) = failure(&[&["metadata"], command, &["--data-dir", elsewhere]].concat());
+        assert_eq!(code, Some(1));
+        assert!(message.contains("no metadata store"), "{message}");
+    }
+    assert_eq!(std::fs::read_dir(empty.path()).expect("a directory").count(), 0, "nothing was made");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() { copy(&from, &to) } else { std::fs::copy(&from, &to).map(drop).expect("copied") }
+    }
+}
+
+/// An older copy of the metadata takes the place of the newer: what was written since is gone, what is written from
+/// then on goes on behind what is left.
+#[test]
+fn a_restored_copy_of_the_metadata_begins_a_new_life() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let metadata = directory.path().join("metadata");
+    let backup = tempfile::tempdir().expect("a directory");
+    let claim = directory.path().join("objects").join("cluster");
+    let read_all =
+        ["consume", "orders", "--until-end", "--format", "{offset} {value}\\n", "--from", "beginning"];
+    let mut broker = Broker::start(directory.path());
+    broker.client(&["topics", "create", "orders", "--partitions", "1"], "");
+    broker.client(&["produce", "orders"], "one\ntwo\n");
+    assert_eq!(broker.terminate(), Some(0));
+    copy(&metadata, backup.path());
+    let mut broker = Broker::start(directory.path());
+    broker.client(&["produce", "orders"], "lost\n");
+    assert_eq!(broker.terminate(), Some(0));
+    std::fs::remove_dir_all(&metadata).expect("removed");
+    copy(backup.path(), &metadata);
+
+    let asked = on_metadata(directory.path(), &["raise-incarnation"]);
+    assert!(asked.contains("nothing was changed") && asked.contains("--to 2"), "{asked}");
+    let path = directory.path().to_str().expect("text");
+    let (code, message) = failure(&["metadata", "raise-incarnation", "--to", "3", "--data-dir", path]);
+    assert_eq!(code, Some(2), "{message}");
+    // As if it were killed between its two steps: the metadata is raised, the claim is not.
+    let older = std::fs::read(&claim).expect("the claim");
+    on_metadata(directory.path(), &["raise-incarnation", "--to", "2"]);
+    std::fs::write(&claim, &older).expect("written");
+    let (code, message) =
+        failure(&["dev", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", path]);
+    assert_eq!(code, Some(1));
+    assert!(message.contains("claimed by the older incarnation 1"), "an agent in between: {message}");
+    let done = on_metadata(directory.path(), &["raise-incarnation", "--to", "2", "--output", "json"]);
+    let done: serde_json::Value = serde_json::from_str(&done).expect("JSON");
+    let report = (&done["incarnation"], &done["claim"], &done["raised"]);
+    assert_eq!(report, (&2.into(), &2.into(), &true.into()));
+    let again = on_metadata(directory.path(), &["raise-incarnation", "--to", "2"]);
+    assert!(again.contains("already"), "{again}");
+
+    let mut broker = Broker::start(directory.path());
+    broker.client(&["produce", "orders"], "three\n");
+    assert_eq!(broker.client(&read_all, ""), "0 one\n1 two\n2 three\n");
+    assert_eq!(broker.terminate(), Some(0));
+    let topic = on_metadata(directory.path(), &["inspect", "topic", "orders"]);
+    assert!(topic.contains("at=1/") && topic.contains("at=2/"), "rows of both lives: {topic}");
+
+    // A backup of before the first raise, once more: its number was used.
+    std::fs::remove_dir_all(&metadata).expect("removed");
+    copy(backup.path(), &metadata);
+    let asked = on_metadata(directory.path(), &["raise-incarnation"]);
+    assert!(asked.contains("--to 3"), "{asked}");
+    on_metadata(directory.path(), &["raise-incarnation", "--to", "3"]);
+    let broker = Broker::start(directory.path());
+    assert_eq!(broker.client(&read_all, ""), "0 one\n1 two\n");
+}
