@@ -20,7 +20,9 @@ pub struct FdbServer {
     process: Child,
     directory: tempfile::TempDir,
     port: u16,
-    arguments: &'static [&'static str],
+    arguments: Vec<String>,
+    /// What fdbcli needs as well: certificates.
+    tls: Vec<String>,
 }
 
 impl FdbServer {
@@ -31,7 +33,16 @@ impl FdbServer {
     }
 
     /// The same, with further arguments for fdbserver.
-    pub fn start_with(engine: &str, arguments: &'static [&'static str]) -> Result<Self, String> {
+    pub fn start_with(engine: &str, arguments: &[&str]) -> Result<Self, String> {
+        Self::start_as(engine, arguments, &[], "")
+    }
+
+    /// A server that only speaks TLS, with these arguments for its and fdbcli's certificates.
+    pub fn start_with_tls(certificates: &[String]) -> Result<Self, String> {
+        Self::start_as("memory", &[], certificates, ":tls")
+    }
+
+    fn start_as(engine: &str, arguments: &[&str], tls: &[String], suffix: &str) -> Result<Self, String> {
         for program in ["fdbserver", "fdbcli"] {
             let found = Command::new(program).arg("--version").stdout(Stdio::null()).status();
             if found.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
@@ -44,10 +55,12 @@ impl FdbServer {
         }
         let port =
             TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
-        fs::write(directory.path().join("fdb.cluster"), format!("test:penstock@127.0.0.1:{port}\n"))
+        fs::write(directory.path().join("fdb.cluster"), format!("test:penstock@127.0.0.1:{port}{suffix}\n"))
             .expect("the cluster file");
-        let process = spawn(&directory, port, arguments);
-        let server = Self { process, directory, port, arguments };
+        let arguments: Vec<String> =
+            arguments.iter().map(|argument| (*argument).to_owned()).chain(tls.iter().cloned()).collect();
+        let process = spawn(&directory, port, &arguments);
+        let server = Self { process, directory, port, arguments, tls: tls.to_vec() };
         let configured = server.fdbcli(&format!("configure new single {engine}"), "");
         assert!(configured.contains("Database created"), "fdbcli says: {configured}");
         Ok(server)
@@ -78,6 +91,7 @@ impl FdbServer {
         let mut fdbcli = Command::new("fdbcli")
             .arg("-C")
             .arg(self.cluster_file())
+            .args(&self.tls)
             .args(["--timeout", "60", "--exec", command])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -110,7 +124,7 @@ impl FdbServer {
 
     /// Starts it again on the same port and data, after [`FdbServer::kill`].
     pub fn restart(&mut self) {
-        self.process = spawn(&self.directory, self.port, self.arguments);
+        self.process = spawn(&self.directory, self.port, &self.arguments);
     }
 
     fn signal(&self, signal: &str) {
@@ -128,9 +142,10 @@ impl Drop for FdbServer {
     }
 }
 
-fn spawn(directory: &tempfile::TempDir, port: u16, arguments: &[&str]) -> Child {
+fn spawn(directory: &tempfile::TempDir, port: u16, arguments: &[String]) -> Child {
     let path = |name: &str| directory.path().join(name);
-    let address = format!("127.0.0.1:{port}");
+    let suffix = if arguments.iter().any(|argument| argument.starts_with("--tls-")) { ":tls" } else { "" };
+    let address = format!("127.0.0.1:{port}{suffix}");
     Command::new("fdbserver")
         .args(["-p", &address, "-l", &address, "--memory", "2GiB", "--cache-memory", "128MiB"])
         .arg("-C")

@@ -114,7 +114,7 @@ impl FoundationDbStore {
             let reason = format!("{tag} is not a tag of 1 to {TAG_BYTES} bytes");
             return Err(OpenError::Option { option: "the transaction tag", reason });
         }
-        let path = cluster_file(options)?;
+        let (path, hint) = cluster_file(options)?;
         network::boot(&options.network)?;
         let connections = (0..options.network.client_threads.max(1))
             .map(|_| connect(&path, options))
@@ -124,6 +124,7 @@ impl FoundationDbStore {
             next: AtomicUsize::new(0),
             timeout: options.timeout,
             tag: options.tag.clone(),
+            hint,
             _closed: Closed,
         };
         Ok(Arc::new(Self { shared: Arc::new(shared) }))
@@ -151,6 +152,8 @@ struct Shared {
     next: AtomicUsize,
     timeout: Duration,
     tag: Option<String>,
+    /// What else to tell of a cluster that doesn't answer.
+    hint: &'static str,
     /// Dropped last.
     _closed: Closed,
 }
@@ -200,9 +203,13 @@ impl Shared {
     }
 }
 
+/// FoundationDB's client tries a connection that TLS refuses again and again, and doesn't tell its callers.
+const TLS_HINT: &str = " (it is reached by TLS: if it runs, its certificate or this client's is not one that the other side's \
+                        authorities have signed, or the verification pattern refuses it; foundationdb.trace.dir tells which)";
+
 /// The cluster file's absolute path, after a look at it: FoundationDB tells what is wrong with it only at the first
-/// transaction, by a number.
-fn cluster_file(options: &FoundationDbOptions) -> Result<String, OpenError> {
+/// transaction, by a number. Also what to tell if the cluster doesn't answer.
+fn cluster_file(options: &FoundationDbOptions) -> Result<(String, &'static str), OpenError> {
     let failed = |reason: String| OpenError::ClusterFile { path: options.cluster_file.clone(), reason };
     let text = std::fs::read_to_string(&options.cluster_file).map_err(|error| failed(error.to_string()))?;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -212,7 +219,9 @@ fn cluster_file(options: &FoundationDbOptions) -> Result<String, OpenError> {
         return Err(failed(expected.to_owned()));
     }
     let path = std::path::absolute(&options.cluster_file).map_err(|error| failed(error.to_string()))?;
-    path.into_os_string().into_string().map_err(|_| failed("its path is not UTF-8".to_owned()))
+    let path = path.into_os_string().into_string();
+    let hint = if connection.contains(":tls") { TLS_HINT } else { "" };
+    Ok((path.map_err(|_| failed("its path is not UTF-8".to_owned()))?, hint))
 }
 
 /// `description:id@host:port,...`; what stands behind the `@` is FoundationDB's to judge.

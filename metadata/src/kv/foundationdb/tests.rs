@@ -6,7 +6,7 @@ use crate::kv::{Transaction, WriteConflict};
 fn open_with(text: &str) -> Result<String, OpenError> {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     file.write_all(text.as_bytes()).expect("written");
-    cluster_file(&FoundationDbOptions::new(file.path().to_owned()))
+    cluster_file(&FoundationDbOptions::new(file.path().to_owned())).map(|(path, _)| path)
 }
 
 #[test]

@@ -73,7 +73,10 @@ impl FoundationDbTransaction {
         match tokio::time::timeout(self.shared.timeout, read).await {
             Ok(answer) => answer.map_err(errors::of_read),
             Err(_) => Err(StoreError::Unavailable {
-                reason: format!("FoundationDB gave no answer within {:?}", self.shared.timeout),
+                reason: format!(
+                    "FoundationDB gave no answer within {:?}{}",
+                    self.shared.timeout, self.shared.hint
+                ),
             }),
         }
     }
