@@ -145,9 +145,10 @@ fn unsealed(keyspace: &Keyspace, page: &Page, now: StoreVersion) -> Result<Optio
             rows += 1;
         }
     }
-    let age = |oldest: StoreVersion| {
-        let versions = now.get().saturating_sub(oldest.get());
-        Duration::from_micros(versions / (limits::VERSIONS_PER_SECOND / 1_000_000))
+    let age = |oldest: StoreVersion| match now.get().checked_sub(oldest.get()) {
+        Some(versions) => Duration::from_micros(versions / (limits::VERSIONS_PER_SECOND / 1_000_000)),
+        // Of an earlier incarnation, when versions were higher: older than can be told.
+        None => Duration::MAX,
     };
     Ok(oldest.map(|oldest| Unsealed { rows, age: age(oldest) }))
 }
