@@ -44,7 +44,7 @@ use registration::join;
 use services::{Opened, Services};
 pub(crate) use shared::SharedStores;
 use stores::Metadata;
-pub(crate) use stores::{bucket_options, prepare_directory};
+pub(crate) use stores::{bucket_options, keyspace, prepare_directory};
 
 /// Of the shutdown deadline, what is kept for the stores once the connections are closed.
 const CLOSING_RESERVE: Duration = Duration::from_secs(2);

@@ -17,6 +17,7 @@ use penstock_types::{Incarnation, NodeId, StoreVersion, TimestampMs};
 use crate::codec::Corrupt;
 use crate::keys::Keyspace;
 use crate::keys::agent::{self, Agent, AgentRow, NameRow, Phase};
+use crate::keys::cluster::{decode_identity, identity_key};
 use crate::kv::{
     Isolation, KeyRange, Priority, RangeOptions, SharedStore, StoreError, Transaction, Watch, WriteConflict,
 };
@@ -58,6 +59,14 @@ pub enum RegisterError {
         by: String,
         /// How long its lease is.
         lease: Duration,
+    },
+    /// The metadata has begun another life since this agent read it.
+    #[error("the metadata is in incarnation {now} by now, this agent is of {own}: start it anew")]
+    Superseded {
+        /// The agent's.
+        own: u32,
+        /// The store's.
+        now: u32,
     },
     /// The store failed.
     #[error("the metadata store failed while an agent registered: {0}")]
@@ -129,6 +138,10 @@ impl Agents {
         // Another run finds the session of the one that happened.
         let registered = transact!(&*self.store, self.policy, OnUnknown::RunAgain, async |txn| {
             let look = self.read(txn).await?;
+            if let Some(now) = self.superseded(txn).await? {
+                let own = self.incarnation.get();
+                return Err(Abort::Refused(RegisterError::Superseded { own, now: now.get() }));
+            }
             if let Some((node, _)) = look.rows.iter().find(|(_, row)| row.session == session) {
                 return Ok(*node);
             }
@@ -181,6 +194,9 @@ impl Agents {
             let mut look = self.read(txn).await?;
             let watch = txn.watch(&agent::membership_key(&self.keyspace));
             let mut row = self.own(txn, &key, session).await?;
+            if self.superseded(txn).await?.is_some() {
+                return Err(Abort::Refused(Lost));
+            }
             if row.phase != phase {
                 agent::bump_membership(txn, &self.keyspace);
             }
@@ -232,6 +248,15 @@ impl Agents {
             Ok(_) | Err(TransactError::Refused(Lost)) => Ok(()),
             Err(TransactError::Store { error, .. }) => Err(error),
         }
+    }
+
+    /// The incarnation of the metadata, if it is not this agent's any more. Whoever raises it conflicts with this read, so
+    /// no agent of a former life registers behind it.
+    async fn superseded(&self, transaction: &mut dyn Transaction) -> Result<Option<Incarnation>, StoreError> {
+        let value = transaction.get(&identity_key(&self.keyspace), Isolation::Serializable).await?;
+        let Some(value) = value else { return Ok(None) };
+        let now = decode_identity(&value)?.incarnation;
+        Ok((now != self.incarnation).then_some(now))
     }
 
     async fn own(

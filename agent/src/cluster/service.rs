@@ -47,6 +47,9 @@ pub enum JoinError {
     /// The store failed.
     #[error("the agent can't be registered: {0}")]
     Store(#[from] StoreError),
+    /// The metadata was restored or moved since the agent read it.
+    #[error("{0}")]
+    Superseded(RegisterError),
     /// Somebody else has its id and goes on having it.
     #[error(
         "node id {node} belongs to another agent, at {by}, that is alive: give each agent a name or number of its own"
@@ -99,6 +102,9 @@ impl Cluster {
             match agents.register(session, &wanted, clock.now_ms(), &is_dead).await {
                 Ok(node) => break node,
                 Err(RegisterError::Store(error)) => return Err(error.into()),
+                Err(superseded @ RegisterError::Superseded { .. }) => {
+                    return Err(JoinError::Superseded(superseded));
+                }
                 Err(RegisterError::Held { node, by, lease }) => {
                     // It renews itself four times in a lease: an agent that is alive shows within two.
                     if started.elapsed() > lease * 2 {
@@ -335,6 +341,7 @@ impl Cluster {
                 Ok(())
             }
             Err(RegisterError::Held { node, by, .. }) => Err(JoinError::Held { node, by }),
+            Err(superseded @ RegisterError::Superseded { .. }) => Err(JoinError::Superseded(superseded)),
             Err(RegisterError::Store(error)) => {
                 tracing::debug!(%error, "registering again has failed");
                 pause(self.wanted.lease / PAUSES).await;

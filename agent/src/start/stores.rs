@@ -82,7 +82,7 @@ pub(super) async fn open_metadata(config: &AgentConfig, parts: &Parts) -> Result
 }
 
 /// The keys of the cluster in its metadata store.
-pub(super) fn keyspace(config: &AgentConfig) -> Keyspace {
+pub(crate) fn keyspace(config: &AgentConfig) -> Keyspace {
     match config.node.metadata {
         MetadataKind::FoundationDb(_) => Keyspace::new(config.foundationdb.prefix.as_bytes()),
         MetadataKind::Embedded | MetadataKind::Memory => Keyspace::new(b""),

@@ -111,3 +111,29 @@ async fn agents_that_register_at_once_get_ids_of_their_own_whatever_the_store_do
     let ids: BTreeSet<i32> = ids.into_iter().map(|id| id.expect("registered")).collect();
     assert_eq!(ids, (1..=20).collect());
 }
+
+#[tokio::test]
+async fn an_agent_of_a_former_life_neither_registers_nor_renews() {
+    let (memory, agents) = agents();
+    let of_life = async |incarnation: u32| {
+        let identity = crate::keys::cluster::ClusterIdentity {
+            cluster_id: "c".to_owned(),
+            incarnation: Incarnation::new(incarnation),
+            schema_version: 1,
+            oldest_writer: 1,
+            created_ms: 0,
+        };
+        let store: SharedStore = memory.clone();
+        let mut transaction = store.begin(Priority::Default);
+        let value = crate::keys::cluster::encode_identity(&identity);
+        transaction.set(&identity_key(&Keyspace::new(b"")), &value, WriteConflict::Yes);
+        transaction.commit().await.expect("written");
+    };
+    of_life(1).await;
+    assert_eq!(register(&agents, 1, &wanted("", None)).await, Ok(1));
+    of_life(2).await;
+    let renewed = agents.renew(NodeId::new(1), 1, Phase::Serving, 0).await;
+    assert_eq!(renewed.err(), Some(RenewError::Lost));
+    let refused = register(&agents, 2, &wanted("", None)).await;
+    assert_eq!(refused, Err(RegisterError::Superseded { own: 1, now: 2 }));
+}

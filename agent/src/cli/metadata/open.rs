@@ -9,6 +9,7 @@ use penstock_metadata::kv::SharedStore;
 use penstock_metadata::kv::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 
 use super::CommandError;
+use crate::start::keyspace;
 
 /// What a command wants of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub(super) async fn open(config: &AgentConfig, access: Access) -> Result<Opened,
             let directory = config.metadata_directory();
             let store = blocking(move || embedded(&directory, access)).await?;
             let shared = Arc::clone(&store) as SharedStore;
-            Ok(Opened { store: shared, keyspace: Keyspace::new(b""), exclusive: Some(store) })
+            Ok(Opened { store: shared, keyspace: keyspace(config), exclusive: Some(store) })
         }
         MetadataKind::FoundationDb(cluster_file) => {
             let (file, options) = (cluster_file.clone(), config.foundationdb.clone());
@@ -44,8 +45,7 @@ pub(super) async fn open(config: &AgentConfig, access: Access) -> Result<Opened,
                 crate::start::open_foundationdb(&file, &options)
                     .map_err(|error| CommandError::Failed(error.to_string()))
             };
-            let keyspace = Keyspace::new(config.foundationdb.prefix.as_bytes());
-            Ok(Opened { store: blocking(open).await?, keyspace, exclusive: None })
+            Ok(Opened { store: blocking(open).await?, keyspace: keyspace(config), exclusive: None })
         }
     }
 }
