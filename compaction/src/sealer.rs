@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use parking_lot::Mutex;
 use penstock_metadata::keys::log::{self, LogKey};
 use penstock_metadata::keys::{Family, Keyspace};
@@ -23,6 +24,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::share::Share;
+
+/// Partitions sealed at a time: a seal mostly waits for the store.
+const AT_ONCE: usize = 8;
 
 /// When to seal.
 #[derive(Debug, Clone, Copy)]
@@ -131,7 +135,7 @@ impl Sealer {
                 .map(|(partition, _)| *partition)
                 .collect()
         };
-        for partition in due {
+        let seals = futures::stream::iter(due).for_each_concurrent(AT_ONCE, |partition| async move {
             if stop.is_cancelled() {
                 return;
             }
@@ -148,7 +152,8 @@ impl Sealer {
                     self.put_back(partition, forgotten);
                 }
             }
-        }
+        });
+        seals.await;
     }
 
     fn put_back(&self, partition: TopicPartition, forgotten: Unsealed) {

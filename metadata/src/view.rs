@@ -102,7 +102,8 @@ pub struct PartitionView {
     store: SharedStore,
     keyspace: Keyspace,
     view: RwLock<TailView>,
-    refreshing: tokio::sync::Mutex<()>,
+    /// Held by whoever refreshes: the newest version that the view was read at, also where it did not reach the end.
+    refreshing: tokio::sync::Mutex<StoreVersion>,
     last_used: Mutex<Instant>,
 }
 
@@ -114,7 +115,7 @@ impl PartitionView {
             store,
             keyspace,
             view: RwLock::new(TailView::from_seal(FoldState::default())),
-            refreshing: tokio::sync::Mutex::new(()),
+            refreshing: tokio::sync::Mutex::new(StoreVersion::ZERO),
             last_used: Mutex::new(Instant::now()),
         })
     }
@@ -140,35 +141,64 @@ impl PartitionView {
 
     /// Makes the view at least as new as `at_least`. Callers that wait at the same time share one refresh.
     pub async fn ensure(&self, at_least: StoreVersion) -> Result<(), ViewError> {
+        self.ensure_from(at_least, None).await
+    }
+
+    /// As [`PartitionView::ensure`], reading at `version`, which is `at_least` or later and was just read at; if that can't
+    /// be read at any more, at a later one.
+    pub async fn ensure_at(&self, at_least: StoreVersion, version: StoreVersion) -> Result<(), ViewError> {
+        self.ensure_from(at_least, (version >= at_least).then_some(version)).await
+    }
+
+    async fn ensure_from(
+        &self,
+        at_least: StoreVersion,
+        version: Option<StoreVersion>,
+    ) -> Result<(), ViewError> {
         if self.version() >= at_least {
             return Ok(());
         }
-        let _turn = self.refreshing.lock().await;
+        let mut newest = self.refreshing.lock().await;
         if self.version() >= at_least {
             return Ok(());
         }
-        self.refresh().await
+        // A refresh that broke off may have come further: what is folded can't be held against an older counter.
+        let version = version.filter(|version| *version >= *newest);
+        self.refresh(version, &mut newest).await
     }
 
     /// Reads the store until the view agrees with the counter.
-    async fn refresh(&self) -> Result<(), ViewError> {
+    async fn refresh(
+        &self,
+        mut version: Option<StoreVersion>,
+        newest: &mut StoreVersion,
+    ) -> Result<(), ViewError> {
         let mut attempts = 0;
         loop {
-            match self.page().await {
+            match self.page(version, newest).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => attempts = 0,
                 Err(ViewError::Store(StoreError::TooOld | StoreError::FutureVersion)) if attempts < 5 => {
                     attempts += 1;
+                    version = None;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Reads one page at one version; says whether it reached the end.
-    async fn page(&self) -> Result<bool, ViewError> {
+    /// Reads one page at one version, a given one or the newest; says whether it reached the end.
+    async fn page(
+        &self,
+        version: Option<StoreVersion>,
+        newest: &mut StoreVersion,
+    ) -> Result<bool, ViewError> {
         let mut transaction = self.store.begin(Priority::Default);
+        if let Some(version) = version {
+            transaction.set_read_version(version);
+        }
         let version = transaction.read_version().await?;
+        *newest = version.max(*newest);
         let keys =
             [seal::key(&self.keyspace, self.partition), log_start::key(&self.keyspace, self.partition)];
         let values = transaction.get_many(&keys, Isolation::Snapshot).await?;

@@ -78,6 +78,7 @@ impl Views {
         let slots: Vec<Slot> = slots.into_iter().collect();
         let keys: Vec<Vec<u8>> = slots.iter().map(|slot| feed::key(&self.keyspace, *slot)).collect();
         let mut transaction = self.store.begin(Priority::Default);
+        let version = transaction.read_version().await?;
         let values = transaction.get_many(&keys, Isolation::Snapshot).await?;
         let mut changed = BTreeMap::new();
         for (slot, value) in slots.iter().zip(values) {
@@ -87,7 +88,8 @@ impl Views {
         let refreshes = views.iter().map(|view| {
             // A view that was never read is older than everything, also where nothing was ever written.
             let at_least = changed.get(&Slot::of(view.partition)).copied().unwrap_or_default();
-            view.ensure(at_least.max(StoreVersion::new(1)))
+            // The feed's own version is new enough for all of them: none asks the store for another.
+            view.ensure_at(at_least.max(StoreVersion::new(1)), version)
         });
         let results = futures::future::join_all(refreshes).await;
         Ok(views.into_iter().zip(results).map(|(view, result)| result.map(|()| view)).collect())

@@ -52,13 +52,25 @@ class Broker:
     def __init__(self, name, process, bootstrap, http=None):
         self.name, self.process, self.bootstrap, self.http = name, process, bootstrap, http
 
+    def metrics(self):
+        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=5) as answer:
+            return answer.read().decode().splitlines()
+
+    def put_times(self):
+        """How many uploads took at most so long, by seconds; what the broker itself saw of its object store."""
+        if not self.http:
+            return None
+        times = {}
+        for line in self.metrics():
+            if line.startswith("penstock_object_store_latency_seconds_bucket") and 'operation="put"' in line:
+                times[float(line.split('le="')[1].split('"')[0])] = float(line.split()[1])
+        return times
+
     def put_requests(self):
         if not self.http:
             return None
-        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
         total = 0.0
-        for line in text.splitlines():
+        for line in self.metrics():
             if line.startswith("penstock_object_store_requests_total") and 'operation="put"' in line:
                 total += float(line.rsplit(" ", 1)[1])
         return total
@@ -308,8 +320,27 @@ def latency(binary, broker, seconds, rates):
     make_topic(binary, broker, "latency")
     for rate in rates:
         arguments = ["--topic", "latency", "--rate", str(rate), "--seconds", str(seconds)]
-        rows[f"latency at {rate}/s"] = bench(binary, broker, "latency", *arguments)
+        before = broker.put_times()
+        row = bench(binary, broker, "latency", *arguments)
+        if row and before is not None:
+            after = broker.put_times()
+            row["put_ms"] = [quantile({bound: after[bound] - before[bound] for bound in after}, share) for share in (0.5, 0.99)]
+        rows[f"latency at {rate}/s"] = row
     return rows
+
+
+def quantile(cumulative, share):
+    """Of a histogram, in milliseconds: between a bucket's bounds as if its times were spread evenly."""
+    bounds = sorted(cumulative)
+    wanted = share * cumulative[bounds[-1]]
+    below, least = 0.0, 0.0
+    for bound in bounds:
+        if cumulative[bound] >= wanted:
+            if bound == float("inf") or cumulative[bound] == below:
+                return least * 1000
+            return (least + (bound - least) * (wanted - below) / (cumulative[bound] - below)) * 1000
+        below, least = cumulative[bound], bound
+    return None
 
 
 def number(value, digits=2):
@@ -329,13 +360,15 @@ def print_tables(results, floors):
                 cells = [number(used), number(used and used / least, 1), number(row["mib_per_second"], 0),
                          number(row.get("put_per_gib"), 0), number(row["broker_peak_memory_mib"], 0)]
                 print(f"| {what} | {broker} | " + " | ".join(cells) + " |")
-    print("\n| records/s | broker | produce p50 / p99 ms | end to end p50 / p99 ms |")
-    print("|---|---|---|---|")
+    print("\n| records/s | broker | its uploads p50 / p99 ms | produce p50 / p99 ms | end to end p50 / p99 ms |")
+    print("|---|---|---|---|---|")
     for broker, rows in results.items():
         for what, row in rows.items():
             if row and what.startswith("latency"):
                 told = {each["what"]: f"{each['p50_ms']:.1f} / {each['p99_ms']:.1f}" for each in row["latencies"]}
-                print(f"| {what.split()[2]} | {broker} | {told.get('produce')} | {told.get('end-to-end')} |")
+                put = row.get("put_ms")
+                put = f"{put[0]:.1f} / {put[1]:.1f}" if put else "–"
+                print(f"| {what.split()[2]} | {broker} | {put} | {told.get('produce')} | {told.get('end-to-end')} |")
     for broker, rows in results.items():
         if row := rows.get("overload"):
             print(f"\n{broker}, ten times overloaded for {row['seconds']:.0f} s: {row['goodput_mib_per_second']:.0f} of "
