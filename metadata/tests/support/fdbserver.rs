@@ -86,6 +86,11 @@ impl FdbServer {
         FoundationDbStore::open(&FoundationDbOptions { timeout, ..self.options() }).expect("the store opens")
     }
 
+    /// The server's process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Runs a command of fdbcli and gives what it printed.
     pub fn fdbcli(&self, command: &str, input: &str) -> String {
         let mut fdbcli = Command::new("fdbcli")
