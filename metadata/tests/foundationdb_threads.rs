@@ -1,7 +1,6 @@
 //! Several network threads of FoundationDB's client. In a process of its own: the network is started once.
 #![cfg(feature = "foundationdb")]
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -13,14 +12,7 @@ use penstock_metadata::kv::{Isolation, Priority, Store, WriteConflict};
 #[path = "support/fdbserver.rs"]
 mod fdbserver;
 
-use fdbserver::{FdbServer, answers, runtime};
-
-/// The library that this process is linked with, where the loader finds it.
-fn client_library() -> Option<PathBuf> {
-    let paths = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let usual = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
-    std::env::split_paths(&paths).chain(usual).map(|path| path.join("libfdb_c.so")).find(|path| path.exists())
-}
+use fdbserver::{FdbServer, answers, client_library, runtime};
 
 #[test]
 fn transactions_take_turns_between_threads() {

@@ -17,6 +17,8 @@ mod counted;
 mod fdbserver;
 #[path = "scale/measuring.rs"]
 mod measuring;
+#[path = "scale/prices.rs"]
+mod prices;
 #[path = "scale/sealing.rs"]
 mod sealing;
 #[path = "scale/topics.rs"]
@@ -24,35 +26,9 @@ mod topics;
 #[path = "scale/wakeups.rs"]
 mod wakeups;
 
-use commits::{Field, HEAD, Kind, Load, print_line};
+use commits::{Field, HEAD, Kind, Load, compare, standard_kinds};
 use fdbserver::{FdbServer, answers, runtime};
 use measuring::{Cluster, partitions};
-
-/// What the writers of the first test do, each against the plain sets before it.
-async fn kinds(field: &mut Field) -> Vec<Kind> {
-    let (blind, idempotent) = (field.shape(false).await, field.shape(true).await);
-    vec![
-        Kind::Plain(blind),
-        Kind::Commit { idempotent: false, offsets: false },
-        Kind::Commit { idempotent: false, offsets: true },
-        Kind::NextOffset,
-        Kind::Plain(idempotent),
-        Kind::Commit { idempotent: true, offsets: true },
-    ]
-}
-
-/// Runs `kinds` under a load and prints what came of them.
-async fn measure(field: &mut Field, count: usize, kinds: &[Kind], load: Load, rounds: usize) {
-    let outcomes = field.rounds(kinds, load, rounds).await;
-    let mut plain = None;
-    for (kind, outcome) in kinds.iter().zip(&outcomes) {
-        if matches!(kind, Kind::Plain(_)) {
-            plain = Some(outcome);
-        }
-        let beside = plain.filter(|_| !matches!(kind, Kind::Plain(_)));
-        print_line(count, load.writers, kind, outcome, beside);
-    }
-}
 
 #[test]
 #[ignore = "a measurement"]
@@ -69,10 +45,10 @@ fn commits_to_shared_partitions() {
             let cluster = Cluster::new(&store, "scale");
             let topic = cluster.make(cluster.plans(1, count as i32)).await[0];
             let mut field = Field::new(cluster, partitions(topic, count), server.process_id()).await;
-            let kinds = kinds(&mut field).await;
+            let kinds = standard_kinds(&mut field).await;
             for writers in [1, 10, 30, 100] {
                 let load = Load { writers, lasts: Duration::from_secs(3), every: None };
-                measure(&mut field, count as usize, &kinds, load, 2).await;
+                compare(&mut field, &kinds, load, 2).await;
             }
         });
     }
@@ -97,8 +73,26 @@ fn four_commits_a_second_each() {
         for writers in [3, 30, 100] {
             let load =
                 Load { writers, lasts: Duration::from_secs(4), every: Some(Duration::from_millis(250)) };
-            measure(&mut field, 20, &kinds, load, 1).await;
+            compare(&mut field, &kinds, load, 1).await;
         }
+    });
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn the_price_of_each_operation() {
+    let server = match FdbServer::start("ssd") {
+        Ok(server) => server,
+        Err(reason) => return println!("skipped: foundationdb, prices: {reason}"),
+    };
+    let store = server.store();
+    runtime().block_on(async {
+        answers(&*store).await;
+        println!(
+            "| 1,000 in a transaction, 4 at a time | a second | server µs each | client µs each \
+             |\n|---|---|---|---|"
+        );
+        prices::measure(&store, server.process_id()).await;
     });
 }
 

@@ -104,7 +104,7 @@ impl Outcome {
     }
 
     /// Rows written a second.
-    pub fn rows_per_second(&self) -> f64 {
+    fn rows_per_second(&self) -> f64 {
         self.commits_per_second() * self.rows_of_commit as f64
     }
 
@@ -113,14 +113,41 @@ impl Outcome {
     }
 }
 
-/// The head of the table that [`print_line`] continues.
+/// What is compared: each against the plain sets before it.
+pub async fn standard_kinds(field: &mut Field) -> Vec<Kind> {
+    let (blind, idempotent) = (field.shape(false).await, field.shape(true).await);
+    vec![
+        Kind::Plain(blind),
+        Kind::Commit { idempotent: false, offsets: false },
+        Kind::Commit { idempotent: false, offsets: true },
+        Kind::NextOffset,
+        Kind::Plain(idempotent),
+        Kind::Commit { idempotent: true, offsets: true },
+    ]
+}
+
+/// Runs `kinds` under a load, in turns, and prints what came of them.
+pub async fn compare(field: &mut Field, kinds: &[Kind], load: Load, rounds: usize) {
+    let outcomes = field.rounds(kinds, load, rounds).await;
+    let mut plain = None;
+    for (kind, outcome) in kinds.iter().zip(&outcomes) {
+        let is_plain = matches!(kind, Kind::Plain(_));
+        if is_plain {
+            plain = Some(outcome);
+        }
+        print_line(field.partitions.len(), load.writers, kind, outcome, plain.filter(|_| !is_plain));
+    }
+}
+
+/// The head of the table that [`compare`] continues.
 pub const HEAD: &str = "| partitions | writers | what | commits/s | rows/s | of plain sets | p50 ms | p99 ms \
                         | conflicts a commit | other retries | unfinished | keys and ranges read a commit \
-                        | rows of ranges a commit | server CPU | client CPU | its busiest thread |\n\
-                        |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+                        | rows of ranges a commit | server busy | server ms a commit | client ms a commit \
+                        | client's busiest thread |\n\
+                        |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 /// Prints a line of the table; `plain` is what plain sets managed.
-pub fn print_line(partitions: usize, writers: u32, kind: &Kind, outcome: &Outcome, plain: Option<&Outcome>) {
+fn print_line(partitions: usize, writers: u32, kind: &Kind, outcome: &Outcome, plain: Option<&Outcome>) {
     let mut took = outcome.took.clone();
     took.sort_unstable();
     let share = plain.map_or_else(String::new, |plain| {
@@ -128,7 +155,7 @@ pub fn print_line(partitions: usize, writers: u32, kind: &Kind, outcome: &Outcom
     });
     println!(
         "| {partitions} | {writers} | {} | {:.1} | {:.0} | {share} | {:.1} | {:.1} | {:.2} | {} | {} | {:.0} | {:.0} \
-         | {:.2} | {:.2} | {:.2} |",
+         | {:.0} % | {:.2} | {:.2} | {:.0} % |",
         kind.name(),
         outcome.commits_per_second(),
         outcome.rows_per_second(),
@@ -139,9 +166,10 @@ pub fn print_line(partitions: usize, writers: u32, kind: &Kind, outcome: &Outcom
         outcome.unfinished,
         outcome.per_commit(outcome.reads),
         outcome.per_commit(outcome.rows_read),
-        outcome.server,
-        outcome.client,
-        outcome.busiest_thread,
+        100.0 * outcome.server,
+        1e3 * outcome.server / outcome.commits_per_second(),
+        1e3 * outcome.client / outcome.commits_per_second(),
+        100.0 * outcome.busiest_thread,
     );
     if outcome.without_offsets > 0 && matches!(kind, Kind::Commit { offsets: true, .. }) {
         println!("  ({} offsets were not read at the commit's version)", outcome.without_offsets);
@@ -166,7 +194,7 @@ impl Field {
     }
 
     /// What a commit writes.
-    pub async fn shape(&mut self, idempotent: bool) -> Arc<Vec<Written>> {
+    async fn shape(&mut self, idempotent: bool) -> Arc<Vec<Written>> {
         let counts = Arc::default();
         let kind = Kind::Commit { idempotent, offsets: true };
         let mut writer = self.writer(&kind, &counts, 0);
@@ -179,7 +207,7 @@ impl Field {
     }
 
     /// Runs each kind of load once a round, in turns: the machine's moods come to all of them.
-    pub async fn rounds(&mut self, kinds: &[Kind], load: Load, rounds: usize) -> Vec<Outcome> {
+    async fn rounds(&mut self, kinds: &[Kind], load: Load, rounds: usize) -> Vec<Outcome> {
         let mut outcomes: Vec<Outcome> = kinds.iter().map(|_| Outcome::default()).collect();
         for _ in 0..rounds {
             for (kind, outcome) in kinds.iter().zip(&mut outcomes) {

@@ -22,12 +22,6 @@ pub fn quantile(sorted: &[Duration], of_thousand: usize) -> Duration {
     }
 }
 
-/// Milliseconds, for a table.
-pub fn milliseconds(duration: Duration) -> String {
-    let milliseconds = duration.as_secs_f64() * 1e3;
-    if milliseconds < 10.0 { format!("{milliseconds:.1}") } else { format!("{milliseconds:.0}") }
-}
-
 /// Processor seconds of a process and of each of its threads, by /proc.
 #[derive(Debug, Clone)]
 pub struct Processor {

@@ -17,8 +17,14 @@ use penstock_types::{
 use tokio::time::Instant;
 
 use super::counted::{Counted, Counts};
-use super::measuring::{Cluster, milliseconds, partitions};
+use super::measuring::{Cluster, partitions};
 use super::sealing::sizes;
+
+/// Milliseconds, for a table.
+fn milliseconds(duration: Duration) -> String {
+    let milliseconds = duration.as_secs_f64() * 1e3;
+    if milliseconds < 10.0 { format!("{milliseconds:.1}") } else { format!("{milliseconds:.0}") }
+}
 
 /// Memory of this process that is in RAM, in MiB.
 fn resident_mib() -> f64 {

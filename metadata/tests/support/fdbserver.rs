@@ -179,6 +179,13 @@ pub async fn answers(store: &dyn Store) {
     panic!("the server doesn't come back");
 }
 
+/// The library that this process is linked with, where the loader finds it.
+pub fn client_library() -> Option<PathBuf> {
+    let paths = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let usual = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
+    std::env::split_paths(&paths).chain(usual).map(|path| path.join("libfdb_c.so")).find(|path| path.exists())
+}
+
 /// A runtime in real time: FoundationDB's client can't be paused.
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime")
