@@ -48,7 +48,7 @@ fn commits_to_shared_partitions() {
             let kinds = standard_kinds(&mut field).await;
             for writers in [1, 10, 30, 100] {
                 let load = Load { writers, lasts: Duration::from_secs(3), every: None };
-                compare(&mut field, &kinds, load, 2).await;
+                compare(&mut field, &kinds, load, if count == 20 { 2 } else { 1 }).await;
             }
         });
     }

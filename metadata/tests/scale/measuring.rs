@@ -7,7 +7,7 @@ use penstock_config::broker::BrokerConfig;
 use penstock_metadata::commit::Committer;
 use penstock_metadata::ground::CatalogGround;
 use penstock_metadata::keys::Keyspace;
-use penstock_metadata::kv::{Priority, SharedStore, Store};
+use penstock_metadata::kv::{Isolation, Priority, SharedStore, Store};
 use penstock_metadata::topics::{NewTopic, PlannedTopic, Request, Terms, TopicAdmin, TopicCatalog};
 use penstock_types::{
     Incarnation, PartitionIndex, SeededRandomness, TestClock, TopicId, TopicPartition, pause,
@@ -62,7 +62,8 @@ fn seconds(stat: &str) -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-/// Waits until the server has done what was left to do: single commits are quick again. At most half a minute.
+/// Waits until the server has done what was left to do: reading what was just committed is quick again, as it isn't while
+/// the storage server is behind the log. At most half a minute.
 pub async fn settled(store: &dyn Store) {
     let mut quick = 0;
     let until = Instant::now() + Duration::from_secs(30);
@@ -71,7 +72,12 @@ pub async fn settled(store: &dyn Store) {
         let mut transaction = store.begin(Priority::Default);
         transaction.set(b"settled", b"", penstock_metadata::kv::WriteConflict::Yes);
         let committed = transaction.commit().await.is_ok();
-        quick = if committed && begun.elapsed() < Duration::from_millis(50) { quick + 1 } else { 0 };
+        let read = store.begin(Priority::Default).get(b"settled", Isolation::Snapshot).await;
+        quick = if committed && read.is_ok() && begun.elapsed() < Duration::from_millis(50) {
+            quick + 1
+        } else {
+            0
+        };
         pause(Duration::from_millis(100)).await;
     }
 }
