@@ -9,7 +9,7 @@ use penstock_metadata::ground::CatalogGround;
 use penstock_metadata::keys::log::{BatchFacts, BatchProducer};
 use penstock_metadata::keys::{Family, Keyspace};
 use penstock_metadata::kv::{Isolation, Priority, RangeOptions, SharedStore, Store, prefixed, single_key};
-use penstock_metadata::sealing::seal_partition;
+use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_types::{
     Incarnation, ObjectId, ProducerEpoch, ProducerId, Randomness, SeededRandomness, Sequence, StoreVersion,
     TopicPartition,
@@ -139,7 +139,8 @@ async fn seal_all(cluster: &Cluster, partitions: &[TopicPartition]) -> SealedAll
     let mut all = SealedAll::default();
     for partition in partitions {
         loop {
-            let sealed = seal_partition(&cluster.store, &cluster.keyspace, *partition).await.expect("a seal");
+            let (store, keyspace) = (&cluster.store, &cluster.keyspace);
+            let sealed = seal_partition(store, keyspace, *partition, SealDue::NOW).await.expect("a seal");
             all.rows += sealed.rows;
             all.values += sealed.values;
             all.seals += 1;
