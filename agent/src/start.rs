@@ -175,8 +175,9 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
     // First of all: whatever else stops, the lease is kept.
     let mut registration = Jobs::default();
     registration.spawn("registration", |stop| Arc::clone(&agents).run(stop));
+    // Whoever writes rows seals them; looking for what others left is shared out among those that run jobs.
+    jobs.spawn("seal", |stop| sealer.run(stop));
     if runs_jobs {
-        jobs.spawn("seal", |stop| sealer.run(stop));
         jobs.spawn("checkpoint", |stop| checkpoints.run(stop));
         jobs.spawn("producer expiry", |stop| producer_expiry.run(stop));
     }
@@ -243,12 +244,15 @@ impl RunningAgent {
         let grace = self.broker.config.node.drain_grace.min(self.deadline / 2);
         tracing::info!(?grace, "draining: clients are sent to the other agents");
         let begun = Instant::now();
-        while begun.elapsed() < grace && !self.broker.traffic.is_quiet_for(DRAINED) {
+        // The others may be told to drain, too.
+        while begun.elapsed() < grace && cluster.sends_away() && !self.broker.traffic.is_quiet_for(DRAINED) {
             pause(DRAIN_LOOKS).await;
         }
     }
 
-    async fn stop(self) -> Stopped {
+    async fn stop(mut self) -> Stopped {
+        // Whoever asks for something now is told that it is too late.
+        self.controls.close();
         self.readiness.draining();
         self.drain().await;
         self.stop_server.cancel();

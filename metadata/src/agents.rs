@@ -341,19 +341,33 @@ impl Agents {
         transaction: &mut dyn Transaction,
         look: &Look,
     ) -> Result<(), Abort<RegisterError>> {
-        for (node, _) in look.rows.iter().filter(|(_, row)| is_gone(row, look)).take(CLEARED) {
+        for (node, row) in look.rows.iter().filter(|(_, row)| is_gone(row, look)).take(CLEARED) {
             let key = agent::agent_key(&self.keyspace, *node);
             // Serializably: its agent may be back.
             transaction.get(&key, Isolation::Serializable).await?;
             transaction.clear(&key, WriteConflict::Yes);
+            // A name is kept from the end of its agent on, unless it has another id by now.
+            let name_key = agent::name_key(&self.keyspace, &row.agent.name);
+            if let Some(value) = transaction.get(&name_key, Isolation::Serializable).await?
+                && NameRow::decode(&value)?.node == *node
+            {
+                self.remember_name(transaction, row, *node, look.version);
+            }
         }
         let mut cleared = 0;
         for (key, value) in self.all(transaction, agent::names(&self.keyspace)).await? {
             let name = NameRow::decode(&value)?;
             let kept = u64::try_from(NAME_KEPT.as_micros()).unwrap_or(u64::MAX);
-            let is_old = name.seen_at.0 == self.incarnation
-                && look.version.get().saturating_sub(name.seen_at.1.get()) > kept;
-            if is_old && !look.rows.contains_key(&name.node) && cleared < CLEARED {
+            if look.rows.contains_key(&name.node) || cleared == CLEARED {
+                continue;
+            }
+            if name.seen_at.0 != self.incarnation {
+                // Versions of another life say nothing: its time begins now.
+                let name = NameRow { seen_at: (self.incarnation, look.version), ..name };
+                transaction.get(&key, Isolation::Serializable).await?;
+                transaction.set(&key, &name.encode(), WriteConflict::Yes);
+                cleared += 1;
+            } else if look.version.get().saturating_sub(name.seen_at.1.get()) > kept {
                 transaction.get(&key, Isolation::Serializable).await?;
                 transaction.clear(&key, WriteConflict::Yes);
                 cleared += 1;

@@ -92,6 +92,13 @@ impl<'a> ClientZone<'a> {
         }
     }
 
+    /// Whom this client takes for the controller: one that it is told of.
+    pub(crate) fn controller(&self, membership: &Membership, told: &[LiveBroker]) -> BrokerId {
+        let chosen = controller(membership);
+        let is_told = told.iter().any(|broker| broker.id == chosen);
+        if is_told { chosen } else { told.first().map_or(chosen, |broker| broker.id) }
+    }
+
     /// The brokers that this client is told of.
     pub(crate) fn brokers(&self, membership: &Membership) -> Vec<LiveBroker> {
         let all = brokers(membership);

@@ -57,6 +57,7 @@ pub(crate) async fn handle(
     };
     let cluster_operations =
         if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NO_OPERATIONS };
+    let controller = zone.controller(&membership, &told);
     let brokers = told.into_iter().map(|live| {
         MetadataResponseBroker::default()
             .with_node_id(live.id)
@@ -67,7 +68,7 @@ pub(crate) async fn handle(
     MetadataResponse::default()
         .with_brokers(brokers.collect())
         .with_cluster_id(Some(text(&broker.identity.cluster_id)))
-        .with_controller_id(live::controller(&membership))
+        .with_controller_id(controller)
         .with_topics(answered)
         .with_cluster_authorized_operations(cluster_operations)
 }

@@ -58,7 +58,10 @@ fn config_of(config: &AgentConfig, number: u16) -> Result<AgentConfig, CommandEr
 async fn supervise(loaded: &Loaded, configs: Vec<AgentConfig>) -> Outcome {
     let mut signals = Signals::new()?;
     let failed = |error: crate::start::StartError| CommandError::Failed(error.to_string());
-    let stores = Arc::new(SharedStores::open(&loaded.config).await.map_err(failed)?);
+    let stores = tokio::select! {
+        opened = SharedStores::open(&loaded.config) => Arc::new(opened.map_err(failed)?),
+        () = signals.wait() => return Ok(()),
+    };
     let stop = CancellationToken::new();
     let (events, mut told) = mpsc::channel(configs.len() * 2);
     let mut threads = Vec::new();
@@ -68,14 +71,29 @@ async fn supervise(loaded: &Loaded, configs: Vec<AgentConfig>) -> Outcome {
         let seed =
             Seed { number, config, stores: Arc::clone(&stores), stop: stop.clone(), events: events.clone() };
         threads.push(seed.spawn()?);
-        match told.recv().await {
-            Some(Event::Started(started)) => banner::print_one_of(loaded, &started, number),
-            Some(Event::Ended { outcome, .. }) => {
-                failures.extend(outcome.err());
-                stop.cancel();
-                break;
+        let has_started = loop {
+            let event = tokio::select! {
+                event = told.recv() => event,
+                () = signals.wait() => None,
+            };
+            match event {
+                Some(Event::Started(started)) => {
+                    banner::print_one_of(loaded, &started, number);
+                    break true;
+                }
+                Some(Event::Ended { number: ended, outcome }) => {
+                    failures.extend(outcome.err());
+                    // Another one may have been told to drain.
+                    if ended == number {
+                        break false;
+                    }
+                }
+                None => break false,
             }
-            None => break,
+        };
+        if !has_started {
+            stop.cancel();
+            break;
         }
     }
     drop(events);
@@ -138,7 +156,10 @@ impl Seed {
     }
 
     async fn serve(self) -> Result<(), String> {
-        let mut agent = start(self.config, self.stores.parts()).await.map_err(|error| error.to_string())?;
+        let mut agent = tokio::select! {
+            started = start(self.config, self.stores.parts()) => started.map_err(|error| error.to_string())?,
+            () = self.stop.cancelled() => return Ok(()),
+        };
         drop(self.stores);
         let _nobody_listens = self.events.send(Event::Started(Started::of(&agent))).await;
         let mut failure = None;

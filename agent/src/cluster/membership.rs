@@ -72,6 +72,8 @@ pub struct Membership {
     pub own: NodeId,
     /// Whether it has a lease.
     pub leased: bool,
+    /// How often its lease has begun anew behind one that ended: in between somebody else may have done what was its to do.
+    pub term: u64,
     /// Everyone alive, by id.
     all: Vec<Member>,
     /// Those that clients are told of, by id: never empty.
@@ -85,9 +87,14 @@ impl Membership {
         Self::of_all(own, leased, all)
     }
 
+    /// The same, in that term of the lease.
+    pub(super) fn in_term(self, term: u64) -> Self {
+        Self { term, ..self }
+    }
+
     /// The same agents, and this one without a lease: whatever it is cut off from, the others may not be.
     pub(super) fn lapsed(&self) -> Self {
-        Self::of_all(self.own, false, self.all.clone())
+        Self::of_all(self.own, false, self.all.clone()).in_term(self.term)
     }
 
     fn of_all(own: NodeId, leased: bool, all: Vec<Member>) -> Self {
@@ -95,12 +102,13 @@ impl Membership {
         let mut serving: Vec<Member> = all.iter().filter(is_serving).cloned().collect();
         if serving.is_empty() {
             // The last ones are on their way out: there is nobody else to name.
-            serving = all.iter().filter(|member| member.takes_clients).cloned().collect();
+            let is_there = |member: &&Member| member.takes_clients && member.phase != Phase::Starting;
+            serving = all.iter().filter(is_there).cloned().collect();
         }
         if serving.is_empty() {
             serving = all.iter().filter(|member| member.node == own).cloned().collect();
         }
-        Self { own, leased, all, serving }
+        Self { own, leased, term: 0, all, serving }
     }
 
     /// For tests: agents `ids` that serve, as `own` knows them.
@@ -120,9 +128,12 @@ impl Membership {
         &self.serving
     }
 
-    /// Whether clients of this agent can go to another, and should: it is not among those that clients are told of.
+    /// Whether clients of this agent can go to another, and should: it drains, or has no lease. One that clients aren't
+    /// sent to in the first place serves whoever comes all the same.
     pub fn sends_away(&self) -> bool {
-        !self.serving.is_empty() && self.serving.iter().all(|member| member.node != self.own)
+        let is_leaving = |member: &Member| member.node == self.own && member.phase == Phase::Draining;
+        let should = !self.leased || self.all.iter().any(is_leaving);
+        should && !self.serving.is_empty() && self.serving.iter().all(|member| member.node != self.own)
     }
 
     /// An agent that clients are told of.

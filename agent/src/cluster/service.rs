@@ -65,6 +65,10 @@ pub enum JoinError {
 #[derive(Debug)]
 struct State {
     session: u64,
+    /// The session of a registration whose outcome isn't known.
+    next_session: Option<u64>,
+    /// Leases that began behind one that had ended.
+    term: u64,
     phase: Phase,
     lease_until: Instant,
     observer: Observer,
@@ -125,7 +129,14 @@ impl Cluster {
         )?;
         let rows = observer.observe(started.elapsed(), &look);
         let membership = Arc::new(Membership::new(node, true, &rows));
-        let state = State { session, phase: Phase::Starting, lease_until: begun + wanted.lease, observer };
+        let state = State {
+            session,
+            next_session: None,
+            term: 0,
+            phase: Phase::Starting,
+            lease_until: begun + wanted.lease,
+            observer,
+        };
         Ok(Arc::new(Self {
             agents,
             wanted,
@@ -157,6 +168,11 @@ impl Cluster {
     /// Whether this agent's lease holds now.
     pub fn holds_lease(&self) -> bool {
         Instant::now() < self.state.lock().lease_until
+    }
+
+    /// How often the lease has begun anew behind one that had ended.
+    pub fn term(&self) -> u64 {
+        self.state.lock().term
     }
 
     /// How much of the lease is left.
@@ -278,7 +294,12 @@ impl Cluster {
         let session = self.state.lock().session;
         let (look, watch) = if renew {
             let renewed = self.agents.renew(self.node, session, phase, self.clock.now_ms()).await?;
-            self.state.lock().lease_until = begun + self.wanted.lease;
+            let mut state = self.state.lock();
+            if Instant::now() >= state.lease_until {
+                // Nobody may have noticed that it had ended: this process was paused, too.
+                state.term += 1;
+            }
+            state.lease_until = begun + self.wanted.lease;
             renewed
         } else {
             self.agents.look_and_watch().await.map_err(RenewError::Store)?
@@ -300,7 +321,7 @@ impl Cluster {
         if !rows.contains_key(&self.node) {
             return;
         }
-        let membership = Membership::new(self.node, self.holds_lease(), &rows);
+        let membership = Membership::new(self.node, self.holds_lease(), &rows).in_term(self.term());
         self.publish_if_other(membership);
     }
 
@@ -330,14 +351,18 @@ impl Cluster {
     /// Somebody cleared or took the row: the same id under a new session, if it is free.
     async fn register_again(&self) -> Result<(), JoinError> {
         self.notice_lapse();
-        let session = self.randomness.next_u64();
+        // The same until it is settled: an attempt that failed may have happened.
+        let fresh = self.randomness.next_u64();
+        let session = *self.state.lock().next_session.get_or_insert(fresh);
         // Nobody was watched: only an absent row, or one long dead, is free.
         let registered =
             self.agents.register(session, &self.wanted, self.clock.now_ms(), &|_, _| false).await;
         match registered {
             Ok(_) => {
                 tracing::warn!(node = %self.node, "the registration was gone and has been renewed");
-                self.state.lock().session = session;
+                let mut state = self.state.lock();
+                state.session = session;
+                state.next_session = None;
                 Ok(())
             }
             Err(RegisterError::Held { node, by, .. }) => Err(JoinError::Held { node, by }),

@@ -127,6 +127,23 @@ fn a_draining_agent_is_named_only_when_nobody_else_is_left() {
     let last = of([Phase::Draining, Phase::Draining]);
     assert_eq!(last.serving().len(), 2);
     assert!(!last.sends_away());
+    let early = of([Phase::Draining, Phase::Starting]);
+    assert_eq!(early.serving().iter().map(|member| member.node.get()).collect::<Vec<_>>(), [1]);
+    let starting = of([Phase::Starting, Phase::Serving]);
+    assert!(!starting.sends_away(), "who comes too early is served");
+    assert!(starting.lapsed().sends_away());
+}
+
+#[test]
+fn an_agent_for_jobs_serves_whoever_comes() {
+    let rows = [1, 2].map(|node| {
+        let mut row = row(node, "", Phase::Serving);
+        row.agent.roles.clients = node == 2;
+        (NodeId::new(node), row)
+    });
+    let members = Membership::new(NodeId::new(1), true, &BTreeMap::from(rows));
+    assert_eq!(members.serving().iter().map(|member| member.node.get()).collect::<Vec<_>>(), [2]);
+    assert!(!members.sends_away());
 }
 
 struct World {
@@ -246,6 +263,7 @@ async fn without_the_store_the_lease_ends_and_with_it_comes_back() {
     pause(LEASE / 2).await;
     for agent in [&one, &two] {
         assert!(agent.cluster.holds_lease() && agent.cluster.membership().leased);
+        assert_eq!((agent.cluster.term(), agent.cluster.membership().term), (1, 1));
         assert_eq!(agent.sees(), [1, 2]);
     }
 }

@@ -72,6 +72,7 @@ pub(super) struct Actor {
     shared: Arc<Shared>,
     group: Arc<str>,
     number: u64,
+    term: u64,
     commands: mpsc::Receiver<Command>,
     machine: ClassicGroup,
     fence: Fence,
@@ -86,7 +87,7 @@ impl Actor {
     pub(super) fn new(
         shared: Arc<Shared>,
         group: Arc<str>,
-        number: u64,
+        (number, term): (u64, u64),
         commands: mpsc::Receiver<Command>,
         standing: Arc<Standing>,
     ) -> Self {
@@ -95,6 +96,7 @@ impl Actor {
             shared,
             group,
             number,
+            term,
             commands,
             machine,
             fence: Fence::Absent,
@@ -204,8 +206,13 @@ impl Actor {
         }
     }
 
+    /// Whether the group is this agent's now, and has been since the task began.
+    fn is_mine(&self) -> bool {
+        self.shared.ownership.is_mine(&self.group) && self.shared.ownership.term() == self.term
+    }
+
     async fn handle(&mut self, command: Command) -> Next {
-        if !self.shared.ownership.is_mine(&self.group) {
+        if !self.is_mine() {
             // Also what came in time and waited here while the process was paused past its lease.
             refuse(command, Refusal::NotCoordinator);
             return Next::Stop(Refusal::NotCoordinator);
@@ -237,8 +244,8 @@ impl Actor {
                 let _ = answer.send(exists.then(|| self.machine.describe()).ok_or(Refusal::GroupIdNotFound));
                 Next::Go
             }
-            // It has moved away and back.
-            Command::Moved => Next::Go,
+            // Away and back: somebody else may have had it in between.
+            Command::Moved => Next::Stop(Refusal::NotCoordinator),
             Command::Expire(now_ms, answer) => {
                 let next = self.expire(now_ms).await;
                 let _ = answer.send(());
@@ -262,7 +269,7 @@ impl Actor {
     }
 
     async fn tick(&mut self) -> Next {
-        if !self.shared.ownership.is_mine(&self.group) {
+        if !self.is_mine() {
             // Nobody could be heard: nobody's time is over.
             return Next::Stop(Refusal::NotCoordinator);
         }

@@ -19,11 +19,21 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub trait Ownership: Debug + Send + Sync + 'static {
     /// Whether this agent coordinates the group now.
     fn is_mine(&self, group: &str) -> bool;
+
+    /// Raised when this agent could not coordinate for a while, and can again: what it has in memory of its groups may
+    /// have been overtaken.
+    fn term(&self) -> u64 {
+        0
+    }
 }
 
 impl Ownership for Cluster {
     fn is_mine(&self, group: &str) -> bool {
         self.coordinates(group)
+    }
+
+    fn term(&self) -> u64 {
+        Self::term(self)
     }
 }
 
@@ -54,9 +64,10 @@ impl GroupCoordinator {
 
     /// Ends the tasks of groups that are not this agent's (any more).
     pub fn let_go(&self) {
-        for (group, commands) in self.shared().loaded() {
-            if !self.is_mine(&group) {
-                // A task whose mailbox is full is asked again by the next call for its group, which is refused.
+        let ownership = &self.shared().ownership;
+        for (group, term, commands) in self.shared().loaded() {
+            if !ownership.is_mine(&group) || ownership.term() != term {
+                // A task whose mailbox is full finds out by itself, at its next call.
                 let _ = commands.try_send(Command::Moved);
             }
         }

@@ -69,15 +69,19 @@ pub(super) struct Shared {
 #[derive(Debug, Clone)]
 struct Handle {
     number: u64,
+    /// The term of the ownership in which the task began.
+    term: u64,
     commands: mpsc::Sender<Command>,
     standing: Arc<Standing>,
 }
 
 impl Shared {
     /// The groups that have a task.
-    pub(super) fn loaded(&self) -> Vec<(Arc<str>, mpsc::Sender<Command>)> {
+    pub(super) fn loaded(&self) -> Vec<(Arc<str>, u64, mpsc::Sender<Command>)> {
         let loaded = self.loaded.lock();
-        loaded.iter().map(|(group, handle)| (Arc::clone(group), handle.commands.clone())).collect()
+        let of =
+            |(group, handle): (&Arc<str>, &Handle)| (Arc::clone(group), handle.term, handle.commands.clone());
+        loaded.iter().map(of).collect()
     }
 
     /// Forgets a group's task, unless another has taken its place.
@@ -414,11 +418,13 @@ impl GroupCoordinator {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (commands, received) = mpsc::channel(MAILBOX);
         let standing = Arc::new(Standing::default());
-        let handle = Handle { number, commands, standing: Arc::clone(&standing) };
+        let term = self.shared.ownership.term();
+        let handle = Handle { number, term, commands, standing: Arc::clone(&standing) };
         let group: Arc<str> = group.into();
         loaded.insert(Arc::clone(&group), handle.clone());
         drop(loaded);
-        self.tasks.spawn(Actor::new(Arc::clone(&self.shared), group, number, received, standing).run());
+        self.tasks
+            .spawn(Actor::new(Arc::clone(&self.shared), group, (number, term), received, standing).run());
         Ok(handle)
     }
 }

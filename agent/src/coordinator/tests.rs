@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,11 +48,14 @@ struct World {
 
 /// Whether groups are this agent's.
 #[derive(Debug)]
-struct Mine(AtomicBool);
+struct Mine(AtomicBool, AtomicU64);
 
 impl Ownership for Mine {
     fn is_mine(&self, _group: &str) -> bool {
         self.0.load(Ordering::SeqCst)
+    }
+    fn term(&self) -> u64 {
+        self.1.load(Ordering::SeqCst)
     }
 }
 
@@ -66,7 +69,7 @@ impl World {
         }
         txn.commit().await.expect("topics");
         let options = GroupOptions { initial_rebalance_delay: Duration::ZERO, ..GroupOptions::default() };
-        let ownership = Arc::new(Mine(AtomicBool::new(true)));
+        let ownership = Arc::new(Mine(AtomicBool::new(true), AtomicU64::new(0)));
         Self { memory, clock: Arc::new(TestClock::at(1_000_000)), randomness, options, ownership }
     }
 
@@ -421,7 +424,8 @@ async fn a_group_that_moves_goes_on_at_its_new_coordinator() {
     let world = World::new().await;
     let first = world.coordinator();
     let (id, generation) = stable(&first).await;
-    let other = World { ownership: Arc::new(Mine(AtomicBool::new(false))), ..world.clone() };
+    let other =
+        World { ownership: Arc::new(Mine(AtomicBool::new(false), AtomicU64::new(0))), ..world.clone() };
     let second = other.coordinator();
     let beats = async |at: &GroupCoordinator| at.heartbeat("g", generation, id.clone(), None).await;
     assert_eq!(beats(&second).await, Err(Refusal::NotCoordinator));
@@ -465,5 +469,26 @@ async fn without_a_lease_nobodys_session_ends() {
     assert_eq!(first.heartbeat("g", generation, id.clone(), None).await, Ok(()));
     pause(Duration::from_secs(11)).await;
     assert_eq!(first.heartbeat("g", generation, id, None).await, Err(Refusal::UnknownMemberId));
+    first.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ended_and_came_back_unnoticed_voids_what_is_in_memory() {
+    let world = World::new().await;
+    let first = world.coordinator();
+    let (id, generation) = stable(&first).await;
+    let beats = async |at: &GroupCoordinator| at.heartbeat("g", generation, id.clone(), None).await;
+    assert_eq!(beats(&first).await, Ok(()));
+    // Paused past its lease: another agent took the group, its only member left, and the group came back.
+    let second =
+        World { ownership: Arc::new(Mine(AtomicBool::new(true), AtomicU64::new(0))), ..world.clone() };
+    let second = second.coordinator();
+    let leaving = vec![LeaveCall { member_id: id.clone(), instance_id: None }];
+    second.leave("g", leaving).await.expect("left");
+    second.shutdown().await;
+    assert_eq!(beats(&first).await, Ok(()), "in the same term it goes by what it has in memory");
+    world.ownership.1.store(1, Ordering::SeqCst);
+    assert_eq!(beats(&first).await, Err(Refusal::NotCoordinator), "the stale task ends");
+    assert_eq!(beats(&first).await, Err(Refusal::UnknownMemberId), "and the next one knows");
     first.shutdown().await;
 }
