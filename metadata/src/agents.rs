@@ -96,6 +96,8 @@ pub struct Agents {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lost;
 
+type Names = Vec<(bytes::Bytes, NameRow)>;
+
 impl Agents {
     /// Access to them; each operation gives up after `deadline`.
     pub fn new(store: SharedStore, keyspace: Keyspace, incarnation: Incarnation, deadline: Duration) -> Self {
@@ -146,16 +148,18 @@ impl Agents {
                 return Ok(*node);
             }
             let is_free = |node: NodeId, row: &AgentRow| {
-                is_dead(node, row) || age(row, &look).is_none_or(|age| age >= lease(row).saturating_add(JUMP))
+                is_dead(node, row)
+                    || age(row, &look).is_none_or(|age| age >= row.lease().saturating_add(JUMP))
             };
-            let node = self.choose(txn, wanted, &look, &is_free).await?;
+            let names = self.names(txn).await?;
+            let node = self.choose(txn, wanted, &look, &names, &is_free).await?;
             // The choice stands only if nobody takes the id meanwhile.
             let key = agent::agent_key(&self.keyspace, node);
             let found = txn.get(&key, Isolation::Serializable).await?;
             if found.is_some() != look.rows.contains_key(&node) {
                 return Err(Abort::Store(StoreError::Conflict));
             }
-            self.clean(txn, &look).await?;
+            self.clean(txn, &look, names).await?;
             let row = AgentRow {
                 session,
                 renewals: 0,
@@ -279,6 +283,13 @@ impl Agents {
         Ok(Look { incarnation: self.incarnation, version, rows })
     }
 
+    /// The rows of all names, by key.
+    async fn names(&self, transaction: &mut dyn Transaction) -> Result<Names, StoreError> {
+        let rows = self.all(transaction, agent::names(&self.keyspace)).await?;
+        let decoded = rows.into_iter().map(|(key, value)| NameRow::decode(&value).map(|name| (key, name)));
+        Ok(decoded.collect::<Result<_, Corrupt>>()?)
+    }
+
     async fn all(
         &self,
         transaction: &mut dyn Transaction,
@@ -302,13 +313,14 @@ impl Agents {
         transaction: &mut dyn Transaction,
         wanted: &Wanted,
         look: &Look,
+        names: &Names,
         is_free: &(dyn Fn(NodeId, &AgentRow) -> bool + Sync),
     ) -> Result<NodeId, Abort<RegisterError>> {
         let held = |node: NodeId| look.rows.get(&node).filter(|row| !is_free(node, row));
         let refuse = |node: NodeId, row: &AgentRow| {
             let by = row.agent.listeners.first();
             let by = by.map_or_else(String::new, |listener| format!("{}:{}", listener.host, listener.port));
-            Abort::Refused(RegisterError::Held { node, by, lease: lease(row) })
+            Abort::Refused(RegisterError::Held { node, by, lease: row.lease() })
         };
         if let Some(node) = wanted.node {
             return held(node).map_or(Ok(node), |row| Err(refuse(node, row)));
@@ -325,9 +337,7 @@ impl Agents {
                 }
             }
         }
-        let named = self.all(transaction, agent::names(&self.keyspace)).await?;
-        let named = named.iter().map(|(_, value)| NameRow::decode(value).map(|name| name.node));
-        let named: BTreeSet<NodeId> = named.collect::<Result<_, Corrupt>>()?;
+        let named: BTreeSet<NodeId> = names.iter().map(|(_, name)| name.node).collect();
         let is_taken = |node: &NodeId| {
             named.contains(node) || look.rows.get(node).is_some_and(|row| !is_gone(row, look))
         };
@@ -340,6 +350,7 @@ impl Agents {
         &self,
         transaction: &mut dyn Transaction,
         look: &Look,
+        names: Names,
     ) -> Result<(), Abort<RegisterError>> {
         for (node, row) in look.rows.iter().filter(|(_, row)| is_gone(row, look)).take(CLEARED) {
             let key = agent::agent_key(&self.keyspace, *node);
@@ -355,8 +366,7 @@ impl Agents {
             }
         }
         let mut cleared = 0;
-        for (key, value) in self.all(transaction, agent::names(&self.keyspace)).await? {
-            let name = NameRow::decode(&value)?;
+        for (key, name) in names {
             let kept = u64::try_from(NAME_KEPT.as_micros()).unwrap_or(u64::MAX);
             if look.rows.contains_key(&name.node) || cleared == CLEARED {
                 continue;
@@ -391,12 +401,8 @@ impl Agents {
     }
 }
 
-fn lease(row: &AgentRow) -> Duration {
-    Duration::from_millis(u64::from(row.lease_ms))
-}
-
 fn is_gone(row: &AgentRow, look: &Look) -> bool {
-    age(row, look).is_none_or(|age| age >= GONE.max(lease(row).saturating_add(JUMP)))
+    age(row, look).is_none_or(|age| age >= GONE.max(row.lease().saturating_add(JUMP)))
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl Observer {
         self.looked_at = Some(now);
         self.seen.retain(|node, _| look.rows.contains_key(node));
         for (node, row) in &look.rows {
-            let lease = lease(row);
+            let lease = row.lease();
             let seen = match self.seen.get(node) {
                 None => Seen {
                     session: row.session,
@@ -89,7 +89,7 @@ impl Observer {
     /// Whether this very row was watched for a whole lease and did not change.
     pub fn is_dead(&self, node: NodeId, row: &AgentRow) -> bool {
         self.seen.get(&node).is_some_and(|seen| {
-            (seen.session, seen.renewals) == (row.session, row.renewals) && seen.unchanged >= lease(row)
+            (seen.session, seen.renewals) == (row.session, row.renewals) && seen.unchanged >= row.lease()
         })
     }
 }
@@ -98,12 +98,7 @@ impl Observer {
 pub fn age(row: &AgentRow, look: &Look) -> Option<Duration> {
     let (incarnation, version) = row.renewed_at;
     let versions = look.version.get().saturating_sub(version.get());
-    (incarnation == look.incarnation)
-        .then(|| Duration::from_micros(versions / (limits::VERSIONS_PER_SECOND / 1_000_000)))
-}
-
-fn lease(row: &AgentRow) -> Duration {
-    Duration::from_millis(u64::from(row.lease_ms))
+    (incarnation == look.incarnation).then(|| limits::time_of(versions))
 }
 
 #[cfg(test)]

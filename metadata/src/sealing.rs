@@ -146,7 +146,7 @@ fn unsealed(keyspace: &Keyspace, page: &Page, now: StoreVersion) -> Result<Optio
         }
     }
     let age = |oldest: StoreVersion| match now.get().checked_sub(oldest.get()) {
-        Some(versions) => Duration::from_micros(versions / (limits::VERSIONS_PER_SECOND / 1_000_000)),
+        Some(versions) => limits::time_of(versions),
         // Of an earlier incarnation, when versions were higher: older than can be told.
         None => Duration::MAX,
     };

@@ -118,6 +118,11 @@ impl Membership {
         Self::new(NodeId::new(own), true, &rows.collect())
     }
 
+    /// What the agent whose knowledge this is does, as its row says.
+    pub fn own_phase(&self) -> Option<Phase> {
+        self.all.iter().find(|member| member.node == self.own).map(|member| member.phase)
+    }
+
     /// Everyone alive, by id.
     pub fn all(&self) -> &[Member] {
         &self.all
@@ -131,8 +136,7 @@ impl Membership {
     /// Whether clients of this agent can go to another, and should: it drains, or has no lease. One that clients aren't
     /// sent to in the first place serves whoever comes all the same.
     pub fn sends_away(&self) -> bool {
-        let is_leaving = |member: &Member| member.node == self.own && member.phase == Phase::Draining;
-        let should = !self.leased || self.all.iter().any(is_leaving);
+        let should = !self.leased || self.own_phase() == Some(Phase::Draining);
         should && !self.serving.is_empty() && self.serving.iter().all(|member| member.node != self.own)
     }
 

@@ -212,9 +212,7 @@ impl Cluster {
         self.state.lock().phase = phase;
         let mut memberships = self.subscribe();
         self.phase_changed.notify_one();
-        let shown = memberships.wait_for(|membership| {
-            membership.all().iter().any(|member| member.node == self.node && member.phase == phase)
-        });
+        let shown = memberships.wait_for(|membership| membership.own_phase() == Some(phase));
         if tokio::time::timeout(CHANGES_WITHIN, shown).await.is_err() {
             tracing::warn!(
                 phase = phase.word(),
@@ -244,7 +242,7 @@ impl Cluster {
         loop {
             let begun = Instant::now();
             let phase = self.state.lock().phase;
-            let is_due = begun >= renew_at || !self.shows(phase);
+            let is_due = begun >= renew_at || self.membership.borrow().own_phase() != Some(phase);
             let looked = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -283,11 +281,6 @@ impl Cluster {
                 () = pause_until(renew_at) => {}
             }
         }
-    }
-
-    fn shows(&self, phase: Phase) -> bool {
-        let membership = self.membership.borrow();
-        membership.all().iter().any(|member| member.node == self.node && member.phase == phase)
     }
 
     async fn look(&self, renew: bool, phase: Phase, begun: Instant) -> Result<Watch, RenewError> {

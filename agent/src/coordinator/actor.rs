@@ -208,7 +208,7 @@ impl Actor {
 
     /// Whether the group is this agent's now, and has been since the task began.
     fn is_mine(&self) -> bool {
-        self.shared.ownership.is_mine(&self.group) && self.shared.ownership.term() == self.term
+        self.shared.is_mine_since(&self.group, self.term)
     }
 
     async fn handle(&mut self, command: Command) -> Next {

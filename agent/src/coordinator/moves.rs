@@ -64,9 +64,8 @@ impl GroupCoordinator {
 
     /// Ends the tasks of groups that are not this agent's (any more).
     pub fn let_go(&self) {
-        let ownership = &self.shared().ownership;
         for (group, term, commands) in self.shared().loaded() {
-            if !ownership.is_mine(&group) || ownership.term() != term {
+            if !self.shared().is_mine_since(&group, term) {
                 // A task whose mailbox is full finds out by itself, at its next call.
                 let _ = commands.try_send(Command::Moved);
             }

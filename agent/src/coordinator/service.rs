@@ -76,6 +76,11 @@ struct Handle {
 }
 
 impl Shared {
+    /// Whether the group is this agent's, and has been since `term`.
+    pub(super) fn is_mine_since(&self, group: &str, term: u64) -> bool {
+        self.ownership.is_mine(group) && self.ownership.term() == term
+    }
+
     /// The groups that have a task.
     pub(super) fn loaded(&self) -> Vec<(Arc<str>, u64, mpsc::Sender<Command>)> {
         let loaded = self.loaded.lock();

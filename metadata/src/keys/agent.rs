@@ -22,6 +22,8 @@
 //! The store version at the renewal only tells whoever looks for the first time how old a row is; whoever looks on
 //! goes by `renewals`. The wall clock is one voice of the median that retention takes for now.
 
+use std::time::Duration;
+
 use penstock_types::{Incarnation, NodeId, StoreVersion, TimestampMs, Versionstamp};
 
 use super::{Family, Keyspace};
@@ -136,6 +138,11 @@ pub struct AgentRow {
 }
 
 impl AgentRow {
+    /// How long a renewal is good for.
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(u64::from(self.lease_ms))
+    }
+
     /// The row's value.
     pub fn encode(&self) -> Vec<u8> {
         let agent = &self.agent;

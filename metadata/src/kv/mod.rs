@@ -57,6 +57,11 @@ pub mod limits {
     pub const TRANSACTION_AGE: Duration = Duration::from_secs(5);
     /// How far versions advance in a second, about.
     pub const VERSIONS_PER_SECOND: u64 = 1_000_000;
+
+    /// The time in which versions advance by so many, about.
+    pub const fn time_of(versions: u64) -> Duration {
+        Duration::from_micros(versions / (VERSIONS_PER_SECOND / 1_000_000))
+    }
 }
 
 /// Whether an operation that failed left a trace.
