@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use penstock_metadata::keys::log::{self, LogKey};
+use penstock_metadata::keys::log;
 use penstock_metadata::keys::{Family, Keyspace};
 use penstock_metadata::kv::{
-    Isolation, Priority, RangeOptions, SharedStore, StoreError, limits, prefixed, single_key,
+    Isolation, Priority, RangeOptions, SharedStore, StoreError, limits, prefixed,
 };
 use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_types::{TopicPartition, pause};
@@ -202,17 +202,12 @@ impl Sealer {
             let version = transaction.read_version().await?;
             let page = transaction.range(range.clone(), RangeOptions::page(1, Isolation::Snapshot)).await?;
             let Some(row) = page.rows.first() else { return Ok(()) };
-            let (partition, key) = log::parse_key(&self.keyspace, &row.key)?;
-            if let LogKey::Row(at) = key {
-                let versions = version.get().saturating_sub(at.stamp.version().get());
-                let age = Duration::from_secs(versions / limits::VERSIONS_PER_SECOND);
-                let since = Instant::now().checked_sub(age.min(self.settings.age));
-                let mut unsealed = self.unsealed.lock();
-                unsealed
-                    .entry(partition)
-                    .or_insert(Unsealed { rows: 1, since: since.unwrap_or_else(Instant::now) });
-            }
-            range.start = single_key(&log::counter_key(&self.keyspace, partition)).end;
+            let (partition, at) = log::parse_key(&self.keyspace, &row.key)?;
+            let versions = version.get().saturating_sub(at.stamp.version().get());
+            let age = Duration::from_secs(versions / limits::VERSIONS_PER_SECOND);
+            let since = Instant::now().checked_sub(age.min(self.settings.age)).unwrap_or_else(Instant::now);
+            self.unsealed.lock().entry(partition).or_insert(Unsealed { rows: 1, since });
+            range.start = log::behind_rows(&self.keyspace, partition);
         }
         Ok(())
     }

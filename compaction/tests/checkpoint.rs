@@ -16,12 +16,13 @@ use penstock_compaction::share::{Everything, Share};
 use penstock_metadata::checkpoints::standings;
 use penstock_metadata::fold::FoldState;
 use penstock_metadata::keys::cluster::ClusterIdentity;
+use penstock_metadata::keys::counters::{self, Counters, Stripe};
 use penstock_metadata::keys::feed::Slot;
 use penstock_metadata::keys::log::{self, BatchFacts, LogRow};
 use penstock_metadata::keys::{Family, Keyspace, checkpoint, index, log_start, seal, topic};
 use penstock_metadata::kv::memory::{MemoryFaults, MemoryStore};
 use penstock_metadata::kv::{
-    Isolation, Priority, RangeOptions, Row, SharedStore, StoreError, WriteConflict, prefixed,
+    Isolation, Priority, RangeOptions, Row, SharedStore, StoreError, Transaction, WriteConflict, prefixed,
 };
 use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_storage::bucket::faults::{FaultRates, Faults, FaultyStore};
@@ -123,8 +124,7 @@ impl World {
                 let n = (n as u32).to_be_bytes();
                 transaction.set_stamped_key(&prefix, &n, &row.encode(), WriteConflict::No);
             }
-            let counter = log::counter_key(&self.keyspace, of);
-            transaction.atomic_add(&counter, 2 * rows as i64, WriteConflict::No);
+            count(transaction.as_mut(), &self.keyspace, of, 2 * rows as i64);
             transaction.commit().await.map(drop)
         })
         .await;
@@ -440,4 +440,12 @@ async fn a_slot_is_written_by_the_agent_whose_it_is() {
     let job = world.job();
     job.round().await.expect("a round");
     assert_eq!((job.stats().written.load(Relaxed), job.stats().behind.load(Relaxed)), (1, 0));
+}
+
+/// Counts records that a transaction appends to a partition.
+fn count(transaction: &mut dyn Transaction, keyspace: &Keyspace, of: TopicPartition, records: i64) {
+    let mut added = Counters::default();
+    added.append(of, records);
+    let key = counters::key(keyspace, Stripe::of(of));
+    transaction.atomic_add_bytes(&key, &added.encode(), WriteConflict::No);
 }

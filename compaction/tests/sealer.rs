@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use penstock_compaction::sealer::{SealSettings, Sealer};
 use penstock_compaction::share::Everything;
+use penstock_metadata::keys::counters::{self, Counters, Stripe};
 use penstock_metadata::keys::log::{self, BatchFacts, LogRow};
 use penstock_metadata::keys::{Keyspace, topic};
 use penstock_metadata::kv::memory::MemoryStore;
@@ -63,8 +64,10 @@ impl World {
             let prefix = log::row_prefix(&self.keyspace, partition(), Incarnation::FIRST);
             transaction.set_stamped_key(&prefix, &n.to_be_bytes(), &row.encode(), WriteConflict::No);
         }
-        let counter = log::counter_key(&self.keyspace, partition());
-        transaction.atomic_add(&counter, i64::from(2 * rows), WriteConflict::No);
+        let mut added = Counters::default();
+        added.append(partition(), i64::from(2 * rows));
+        let counters = counters::key(&self.keyspace, Stripe::of(partition()));
+        transaction.atomic_add_bytes(&counters, &added.encode(), WriteConflict::No);
         transaction.commit().await.expect("rows");
         sealer.wrote(partition(), u64::from(rows));
     }

@@ -28,9 +28,9 @@ use crate::kv::{Isolation, RangeOptions, SharedStore, StoreError, Transaction, W
 use crate::transact::{Abort, OnUnknown, Policy, TransactError, transact};
 
 /// The newest schema that this program reads and writes: that of new clusters.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 /// The oldest schema that this program still reads, and writes for clusters that have it.
-pub const OLDEST_SCHEMA_READ: u32 = 1;
+pub const OLDEST_SCHEMA_READ: u32 = 2;
 /// Feeds that are looked at on opening: all of them.
 const FEEDS: usize = feed::SLOTS as usize;
 

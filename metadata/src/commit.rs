@@ -11,20 +11,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use penstock_types::{
-    BatchPosition, Incarnation, LeaderEpoch, Offset, ProducerId, StoreVersion, TopicPartition, Versionstamp,
+    Incarnation, LeaderEpoch, Offset, ProducerId, StoreVersion, TopicPartition, Versionstamp,
 };
 
 use crate::append::{Append, ObjectToCommit, PartitionGround, ProducerGround, RowToWrite};
 use crate::keys::Keyspace;
 use crate::keys::allocation;
 use crate::keys::cluster::{cutoff_key, decode_cutoff};
+use crate::keys::counters::{self, Counters, Stripe};
 use crate::keys::feed::{self, Slot};
-use crate::keys::log::{self, BatchProducer, LogKey, LogRow};
+use crate::keys::log::{self, BatchProducer};
 use crate::keys::object::{self, ObjectRow, ObjectState};
+use crate::keys::order;
 use crate::keys::producer::{self, StoredProducerState};
 use crate::kv::{
     Isolation, Priority, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, limits,
+    single_key,
 };
+use crate::order_rows::OrderRows;
 
 /// What a commit must know of topics, within its own transaction.
 #[async_trait]
@@ -77,6 +81,8 @@ pub struct Committer<G> {
     pub topics: G,
     /// How long a producer that doesn't write is remembered (`producer.id.expiration.ms`).
     pub producer_expiry: Duration,
+    /// Which order rows it has to clear.
+    pub order_rows: OrderRows,
 }
 
 /// An attempt's result: the objects in the order given, and the stamp if it wrote.
@@ -140,10 +146,13 @@ impl<G: TopicGround> Committer<G> {
             rows.extend(appended.rows.into_iter().map(|row| (index, row)));
         }
         self.write(transaction.as_mut(), &append, &rows);
+        let now = transaction.read_version().await?;
+        let order_rows = self.order_rows.write(&self.keyspace, transaction.as_mut(), &append, now);
         let committed = transaction.commit().await?;
         let stamp = committed.stamp.ok_or(StoreError::Failed {
             reason: "a commit with mutations answered without a stamp".to_owned(),
         })?;
+        self.order_rows.wrote(&self.keyspace, self.incarnation, stamp, order_rows);
         for (index, row) in written {
             let row = ObjectRow { stamp, ..row };
             outcomes[index] = Some(ObjectOutcome::Committed { row, offsets: BTreeMap::new() });
@@ -248,17 +257,21 @@ impl<G: TopicGround> Committer<G> {
         Ok(before_topic || expired)
     }
 
-    /// Writes what the append says: rows, counters, feeds, producers' states.
+    /// Writes what the append says: rows, counters, feeds, producers' states, and what it comes to.
     fn write(&self, transaction: &mut dyn Transaction, append: &Append, rows: &[(usize, RowToWrite)]) {
         for (_, row) in rows {
             let prefix = log::row_prefix(&self.keyspace, row.partition, self.incarnation);
             transaction.set_stamped_key(&prefix, &row.n.to_be_bytes(), &row.row.encode(), WriteConflict::No);
         }
-        let mut slots = BTreeSet::new();
+        let mut stripes: BTreeMap<Stripe, Counters> = BTreeMap::new();
         for (partition, count) in append.counts() {
-            transaction.atomic_add(&log::counter_key(&self.keyspace, *partition), *count, WriteConflict::No);
-            slots.insert(Slot::of(*partition));
+            stripes.entry(Stripe::of(*partition)).or_default().append(*partition, *count);
         }
+        for (stripe, added) in &stripes {
+            let key = counters::key(&self.keyspace, *stripe);
+            transaction.atomic_add_bytes(&key, &added.encode(), WriteConflict::No);
+        }
+        let slots: BTreeSet<Slot> = append.counts().keys().map(|partition| Slot::of(*partition)).collect();
         for slot in slots {
             let value = feed::template(self.incarnation);
             let key = feed::key(&self.keyspace, slot);
@@ -271,74 +284,63 @@ impl<G: TopicGround> Committer<G> {
         }
     }
 
-    /// The base offsets of the rows of a commit, read at the commit's own version: the counter there, less the rows
-    /// from the own first one to the end.
+    /// The base offsets of the rows of a commit, read at the commit's own version: the counters there, less what commits
+    /// behind this one appended at the same version, less the rows from the own one on.
     async fn own_offsets(
         &self,
         stamp: Versionstamp,
         rows: &[(usize, RowToWrite)],
     ) -> Result<Vec<(usize, TopicPartition, u32, Offset)>, StoreError> {
-        let mut by_partition: BTreeMap<TopicPartition, Vec<(usize, &RowToWrite)>> = BTreeMap::new();
-        for (index, row) in rows {
-            by_partition.entry(row.partition).or_default().push((*index, row));
-        }
+        let stripes: BTreeSet<Stripe> = rows.iter().map(|(_, row)| Stripe::of(row.partition)).collect();
+        let keys: Vec<_> = stripes.iter().map(|stripe| counters::key(&self.keyspace, *stripe)).collect();
+        // Two transactions, so that neither read waits for the other.
         let mut transaction = self.store.begin(Priority::Default);
         transaction.set_read_version(stamp.version());
-        let ranges = by_partition
-            .iter()
-            .map(|(partition, own)| {
-                let n = own.iter().map(|(_, row)| row.n).min().unwrap_or_default();
-                let first = BatchPosition { incarnation: self.incarnation, stamp, n };
-                log::rows_from(&self.keyspace, *partition, &first)
-            })
-            .collect::<Vec<_>>();
-        // Behind one's own row lie only rows of this version, and the counter, which one has added to.
-        let options = RangeOptions::page(1_000, Isolation::Snapshot).all_written_at(stamp.version());
-        let pages = transaction.ranges(ranges.clone(), options).await?;
+        let (values, behind) = futures::future::try_join(
+            transaction.get_many(&keys, Isolation::Snapshot),
+            self.appended_behind(stamp),
+        )
+        .await?;
+        let mut ends: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+        let mut counted = BTreeMap::new();
+        for (stripe, value) in stripes.into_iter().zip(values) {
+            counted.insert(stripe, Counters::decode(value.as_deref())?);
+        }
+        for (_, row) in rows {
+            let counters = counted.get(&Stripe::of(row.partition));
+            ends.entry(row.partition).or_insert_with(|| counters.map_or(0, |found| found.of(row.partition)));
+        }
+        for (partition, count) in behind {
+            ends.entry(partition).and_modify(|end| *end -= count);
+        }
         let mut found = Vec::with_capacity(rows.len());
-        for (((partition, own), range), mut page) in by_partition.into_iter().zip(ranges).zip(pages) {
-            let mut behind = std::mem::take(&mut page.rows);
-            while page.more {
-                let mut start = behind.last().map_or(range.start.clone(), |row| row.key.to_vec());
-                start.push(0);
-                page = transaction.range(start..range.end.clone(), options).await?;
-                behind.append(&mut page.rows);
-            }
-            let offsets = self.offsets_from_counter(partition, &behind)?;
-            for (index, row) in own {
-                let at = BatchPosition { incarnation: self.incarnation, stamp, n: row.n };
-                if let Some(offset) = offsets.get(&at) {
-                    found.push((index, partition, row.n, *offset));
-                }
-            }
+        for (index, row) in rows.iter().rev() {
+            let Some(end) = ends.get_mut(&row.partition) else { continue };
+            *end -= row.row.records();
+            let offset = Offset::new(*end).ok_or_else(|| StoreError::Failed {
+                reason: format!("partition {}: its counter is below the sum of its rows", row.partition),
+            })?;
+            found.push((*index, row.partition, row.n, offset));
         }
         Ok(found)
     }
 
-    /// From a partition's last rows and its counter, the base offset of each of the rows.
-    fn offsets_from_counter(
-        &self,
-        partition: TopicPartition,
-        rows: &[crate::kv::Row],
-    ) -> Result<BTreeMap<BatchPosition, Offset>, StoreError> {
-        let mut counts = Vec::with_capacity(rows.len());
-        let mut counter = None;
-        for row in rows {
-            match log::parse_key(&self.keyspace, &row.key)? {
-                (_, LogKey::Row(at)) => counts.push((at, LogRow::decode(&row.value)?.records())),
-                (_, LogKey::Counter) => counter = Some(log::decode_counter(Some(&row.value))?),
+    /// What commits behind `stamp` appended at the same version.
+    async fn appended_behind(&self, stamp: Versionstamp) -> Result<Vec<(TopicPartition, i64)>, StoreError> {
+        let mut transaction = self.store.begin(Priority::Default);
+        transaction.set_read_version(stamp.version());
+        let mut range = order::behind(&self.keyspace, self.incarnation, stamp);
+        let options = RangeOptions::page(1_000, Isolation::Snapshot).all_written_at(stamp.version());
+        let mut appended = Vec::new();
+        loop {
+            let page = transaction.range(range.clone(), options).await?;
+            for row in &page.rows {
+                appended.extend(order::decode(&row.value)?);
+            }
+            match page.rows.last() {
+                Some(last) if page.more => range.start = single_key(&last.key).end,
+                _ => return Ok(appended),
             }
         }
-        let Some(counter) = counter else { return Ok(BTreeMap::new()) };
-        let mut next = counter - counts.iter().map(|(_, count)| count).sum::<i64>();
-        let mut offsets = BTreeMap::new();
-        for (at, count) in counts {
-            let offset = Offset::new(next).ok_or_else(|| StoreError::Failed {
-                reason: format!("partition {partition}: its counter is below the sum of its rows"),
-            })?;
-            offsets.insert(at, offset);
-            next += count;
-        }
-        Ok(offsets)
     }
 }

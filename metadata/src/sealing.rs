@@ -12,7 +12,7 @@ use crate::codec::Corrupt;
 use crate::fold::{AbortedTransaction, FoldState, LogEntry};
 use crate::keys::feed::Slot;
 use crate::keys::index::{self, PackedIndex, VALUE_BYTES};
-use crate::keys::log::{self, LogKey, LogRow};
+use crate::keys::log::{self, LogRow};
 use crate::keys::{Keyspace, aborted, checkpoint, seal, topic};
 use crate::kv::{Isolation, Page, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, limits};
 
@@ -140,10 +140,9 @@ fn unsealed(keyspace: &Keyspace, page: &Page, now: StoreVersion) -> Result<Optio
     let mut oldest = None;
     let mut rows = 0;
     for row in &page.rows {
-        if let (_, LogKey::Row(at)) = log::parse_key(keyspace, &row.key)? {
-            oldest.get_or_insert(at.stamp.version());
-            rows += 1;
-        }
+        let (_, at) = log::parse_key(keyspace, &row.key)?;
+        oldest.get_or_insert(at.stamp.version());
+        rows += 1;
     }
     let age = |oldest: StoreVersion| match now.get().checked_sub(oldest.get()) {
         Some(versions) => limits::time_of(versions),
@@ -163,15 +162,14 @@ struct FoldedPage {
 fn fold_page(keyspace: &Keyspace, page: &Page, state: &mut FoldState) -> Result<FoldedPage, Corrupt> {
     let mut folded = FoldedPage::default();
     for row in &page.rows {
-        if let (_, LogKey::Row(at)) = log::parse_key(keyspace, &row.key)? {
-            if at <= state.position {
-                return Err(Corrupt { family: "log row", reason: "rows out of order" });
-            }
-            let (entry, aborted) = state.fold(at, LogRow::decode(&row.value)?);
-            folded.entries.push(entry);
-            folded.aborted.extend(aborted);
-            folded.last_key = Some(row.key.to_vec());
+        let (_, at) = log::parse_key(keyspace, &row.key)?;
+        if at <= state.position {
+            return Err(Corrupt { family: "log row", reason: "rows out of order" });
         }
+        let (entry, aborted) = state.fold(at, LogRow::decode(&row.value)?);
+        folded.entries.push(entry);
+        folded.aborted.extend(aborted);
+        folded.last_key = Some(row.key.to_vec());
     }
     Ok(folded)
 }

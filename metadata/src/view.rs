@@ -2,21 +2,23 @@
 //! fetches of the partition keep one, and it can be rebuilt from the store at any time.
 //!
 //! Invariants: every page of a refresh reads the seal, the new rows, the counter and the log start at one version.
-//! Where the seal has passed the view, the view restarts from the seal's state. A view that has reached the counter's
-//! row agrees with the counter, or nobody is served.
+//! Where the seal has passed the view, the view restarts from the seal's state. A view that has reached its partition's
+//! last row agrees with the counter, or nobody is served; one that agrees with a later counter, where nothing but appends
+//! could have changed it, is as new as that.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use penstock_types::{Offset, StoreVersion, TopicPartition};
+use penstock_types::{BatchPosition, Offset, StoreVersion, TopicPartition};
 use tokio::time::Instant;
 
 use crate::codec::Corrupt;
 use crate::fold::{AbortedTransaction, BatchEntry, FoldState, LogEntry};
-use crate::keys::log::{LogKey, LogRow};
+use crate::keys::counters::{self, Counters, Stripe};
+use crate::keys::log::LogRow;
 use crate::keys::{Keyspace, log, log_start, seal};
-use crate::kv::{Isolation, Page, Priority, RangeOptions, SharedStore, StoreError};
+use crate::kv::{Isolation, Page, Priority, RangeOptions, Row, SharedStore, StoreError};
 
 /// Rows of one page of a refresh.
 const PAGE_ROWS: usize = 2_000;
@@ -34,8 +36,10 @@ pub struct TailView {
     pub aborted: Vec<AbortedTransaction>,
     /// The log start offset.
     pub log_start: Offset,
-    /// The version that all this was read at.
+    /// The version that all this was read at, or known to be the same at.
     pub version: StoreVersion,
+    /// The changes of its stripe that were no appends, at that version.
+    changes: i64,
 }
 
 impl TailView {
@@ -47,6 +51,7 @@ impl TailView {
             aborted: Vec::new(),
             log_start: Offset::ZERO,
             version: StoreVersion::ZERO,
+            changes: 0,
         }
     }
 
@@ -139,6 +144,19 @@ impl PartitionView {
         *self.last_used.lock() = Instant::now();
     }
 
+    /// Takes the view for as new as `version`, if what its stripe's counters were then says that nothing has changed for
+    /// it. Says whether it did.
+    pub(crate) fn confirm(&self, version: StoreVersion, counters: &Counters) -> bool {
+        let mut view = self.view.write();
+        let was_read = view.version != StoreVersion::ZERO;
+        let unchanged = view.state.next_offset.get() == counters.of(self.partition)
+            && view.changes == counters.changes();
+        if was_read && unchanged {
+            view.version = view.version.max(version);
+        }
+        was_read && unchanged
+    }
+
     /// Makes the view at least as new as `at_least`. Callers that wait at the same time share one refresh.
     pub async fn ensure(&self, at_least: StoreVersion) -> Result<(), ViewError> {
         self.ensure_from(at_least, None).await
@@ -199,40 +217,40 @@ impl PartitionView {
         }
         let version = transaction.read_version().await?;
         *newest = version.max(*newest);
-        let keys =
-            [seal::key(&self.keyspace, self.partition), log_start::key(&self.keyspace, self.partition)];
+        let keys = [
+            seal::key(&self.keyspace, self.partition),
+            log_start::key(&self.keyspace, self.partition),
+            counters::key(&self.keyspace, Stripe::of(self.partition)),
+        ];
         let values = transaction.get_many(&keys, Isolation::Snapshot).await?;
         let sealed = seal::decode(values[0].as_deref())?;
         let log_start = log_start::decode(values[1].as_deref())?;
+        let counters = Counters::decode(values[2].as_deref())?;
         let position = {
             let view = self.view.read();
             view.state.position.max(sealed.position)
         };
         let rows = log::rows_after(&self.keyspace, self.partition, &position);
         let page = transaction.range(rows, RangeOptions::page(PAGE_ROWS, Isolation::Snapshot)).await?;
-        let (rows, counter) = self.parse(&page)?;
-        self.apply(sealed, log_start, rows, counter, (!page.more).then_some(version))
+        let rows = self.parse(&page)?;
+        self.apply(sealed, log_start, rows, &counters, (!page.more).then_some(version))
     }
 
-    fn parse(&self, page: &Page) -> Result<(Vec<(penstock_types::BatchPosition, LogRow)>, i64), Corrupt> {
-        let mut rows = Vec::with_capacity(page.rows.len());
-        let mut counter = 0;
-        for row in &page.rows {
-            match log::parse_key(&self.keyspace, &row.key)? {
-                (_, LogKey::Row(at)) => rows.push((at, LogRow::decode(&row.value)?)),
-                (_, LogKey::Counter) => counter = log::decode_counter(Some(&row.value))?,
-            }
-        }
-        Ok((rows, counter))
+    fn parse(&self, page: &Page) -> Result<Vec<(BatchPosition, LogRow)>, Corrupt> {
+        let parse = |row: &Row| {
+            let (_, at) = log::parse_key(&self.keyspace, &row.key)?;
+            Ok((at, LogRow::decode(&row.value)?))
+        };
+        page.rows.iter().map(parse).collect()
     }
 
-    /// Folds a page into the view. `end` is the version, if the page reached the counter.
+    /// Folds a page into the view. `end` is the version, if the page reached the last row.
     fn apply(
         &self,
         sealed: FoldState,
         log_start: Offset,
-        rows: Vec<(penstock_types::BatchPosition, LogRow)>,
-        counter: i64,
+        rows: Vec<(BatchPosition, LogRow)>,
+        counters: &Counters,
         end: Option<StoreVersion>,
     ) -> Result<bool, ViewError> {
         let mut view = self.view.write();
@@ -251,12 +269,13 @@ impl PartitionView {
             view.aborted.extend(aborted);
         }
         let Some(version) = end else { return Ok(false) };
-        let folded = view.state.next_offset;
+        let (folded, counter) = (view.state.next_offset, counters.of(self.partition));
         if folded.get() != counter {
             *view = TailView::from_seal(FoldState::default());
             return Err(ViewError::Disagree { partition: self.partition, folded, counter });
         }
         view.version = version;
+        view.changes = counters.changes();
         Ok(true)
     }
 

@@ -1,16 +1,16 @@
-//! The views that an agent keeps, and how it knows that they are the newest: the feed.
+//! The views that an agent keeps.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use penstock_types::{StoreVersion, TopicPartition};
+use penstock_types::TopicPartition;
 use tokio::time::Instant;
 
 use crate::keys::Keyspace;
-use crate::keys::feed::{self, Slot};
-use crate::kv::{Isolation, Priority, SharedStore, StoreError};
+use crate::kv::{SharedStore, StoreError};
+use crate::looks::Looks;
 use crate::view::{PartitionView, ViewError};
 
 /// A view that nobody asked for in that time may be dropped.
@@ -23,12 +23,14 @@ pub struct Views {
     keyspace: Keyspace,
     most: usize,
     views: Mutex<HashMap<TopicPartition, Arc<PartitionView>>>,
+    looks: Looks,
 }
 
 impl Views {
     /// An empty set that keeps about `most` views of partitions that nobody reads any more.
     pub fn new(store: SharedStore, keyspace: Keyspace, most: usize) -> Arc<Self> {
-        Arc::new(Self { store, keyspace, most, views: Mutex::new(HashMap::new()) })
+        let looks = Looks::new(store.clone(), keyspace.clone());
+        Arc::new(Self { store, keyspace, most, views: Mutex::new(HashMap::new()), looks })
     }
 
     /// The view of a partition, as it is: possibly old, possibly empty.
@@ -67,30 +69,16 @@ impl Views {
         self.len() == 0
     }
 
-    /// The views of `partitions`, each at least as new as everything that was committed when this was called: reads
-    /// the feed of their slots, once each, and refreshes the views that it has overtaken. An error of one partition
-    /// leaves the others served.
+    /// The views of `partitions`, each at least as new as everything that was committed when this was called: looks at
+    /// the feed of their slots, once each, and refreshes the views that it has overtaken. Callers that wait at the same
+    /// time share the look. An error of one partition leaves the others served.
     pub async fn validated(
         &self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Result<Arc<PartitionView>, ViewError>>, StoreError> {
-        let slots: BTreeSet<Slot> = partitions.iter().map(|partition| Slot::of(*partition)).collect();
-        let slots: Vec<Slot> = slots.into_iter().collect();
-        let keys: Vec<Vec<u8>> = slots.iter().map(|slot| feed::key(&self.keyspace, *slot)).collect();
-        let mut transaction = self.store.begin(Priority::Default);
-        let version = transaction.read_version().await?;
-        let values = transaction.get_many(&keys, Isolation::Snapshot).await?;
-        let mut changed = BTreeMap::new();
-        for (slot, value) in slots.iter().zip(values) {
-            changed.insert(*slot, feed::decode(value.as_deref())?.stamp.version());
-        }
         let views: Vec<_> = partitions.iter().map(|partition| self.get(*partition)).collect();
-        let refreshes = views.iter().map(|view| {
-            // A view that was never read is older than everything, also where nothing was ever written.
-            let at_least = changed.get(&Slot::of(view.partition)).copied().unwrap_or_default();
-            // The feed's own version is new enough for all of them: none asks the store for another.
-            view.ensure_at(at_least.max(StoreVersion::new(1)), version)
-        });
+        let seen = self.looks.look(&views).await?;
+        let refreshes = views.iter().map(|view| seen.refresh(view));
         let results = futures::future::join_all(refreshes).await;
         Ok(views.into_iter().zip(results).map(|(view, result)| result.map(|()| view)).collect())
     }

@@ -117,6 +117,7 @@ impl Bench {
             incarnation: Incarnation::FIRST,
             topics: AllExist,
             producer_expiry: Duration::from_secs(3600),
+            order_rows: Default::default(),
         };
         let lanes = (0..COMMITTERS)
             .map(|id| Lane { id, next: BTreeMap::new(), randomness: SeededRandomness::new(id) })

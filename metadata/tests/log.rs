@@ -70,6 +70,7 @@ impl Agent {
             incarnation: Incarnation::FIRST,
             topics: AllExist,
             producer_expiry: Duration::from_secs(3600),
+            order_rows: Default::default(),
         };
         let producer = Producer { id: seed as i64, next: BTreeMap::new() };
         let randomness = Arc::new(SeededRandomness::new(seed));

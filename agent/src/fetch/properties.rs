@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use penstock_metadata::fold::BatchSource;
+use penstock_metadata::keys::counters::{self, Counters, Stripe};
 use penstock_metadata::keys::log::{self, BatchFacts, LogRow};
 use penstock_metadata::keys::{Keyspace, feed, topic};
 use penstock_metadata::kv::memory::MemoryStore;
@@ -84,7 +85,10 @@ impl World {
             let row = LogRow::Data { leader_epoch: LeaderEpoch::FIRST, object: id, position, batches: facts };
             let prefix = log::row_prefix(&self.keyspace, of, Incarnation::FIRST);
             transaction.set_stamped_key(&prefix, &first_n.to_be_bytes(), &row.encode(), WriteConflict::No);
-            transaction.atomic_add(&log::counter_key(&self.keyspace, of), records, WriteConflict::No);
+            let mut added = Counters::default();
+            added.append(of, records);
+            let counters = counters::key(&self.keyspace, Stripe::of(of));
+            transaction.atomic_add_bytes(&counters, &added.encode(), WriteConflict::No);
             let slot = feed::key(&self.keyspace, Slot::of(of));
             let stamp = feed::template(Incarnation::FIRST);
             transaction.set_stamped_value(&slot, &stamp, feed::STAMP_AT, WriteConflict::No);

@@ -17,6 +17,7 @@ use penstock_metadata::keys::Keyspace;
 use penstock_metadata::keys::cluster::ClusterIdentity;
 use penstock_metadata::kv::SharedStore;
 use penstock_metadata::lookup::LogReader;
+use penstock_metadata::order_rows::OrderRows;
 use penstock_metadata::producer_expiry::JUMP;
 use penstock_metadata::producer_ids::ProducerIds;
 use penstock_metadata::topics::{TopicAdmin, TopicCatalog};
@@ -83,6 +84,7 @@ pub(super) async fn start(
         incarnation: cluster.incarnation,
         topics: CatalogGround { catalog: Arc::clone(&topics), keyspace: keyspace.clone() },
         producer_expiry,
+        order_rows: OrderRows::default(),
     };
     let sealer =
         Sealer::new(Arc::clone(&store), keyspace.clone(), seal_settings(&config), Arc::clone(&agents) as _);

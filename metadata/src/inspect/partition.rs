@@ -9,7 +9,8 @@ use super::row::{position, row_facts, stamp};
 use super::{InspectError, Inspector, POLICY, Sink, Stopped, describe, reading};
 use crate::fold::FoldState;
 use crate::keys::feed::{self, Slot};
-use crate::keys::log::{self, LogKey, LogRow};
+use crate::keys::counters::{self, Counters, Stripe};
+use crate::keys::log::{self, LogRow};
 use crate::keys::{Family, Keyspace, log_start, seal};
 use crate::kv::{Isolation, Page, RangeOptions, Row, StoreError, Transaction, prefixed};
 use crate::transact::{Abort, OnUnknown, transact};
@@ -21,7 +22,7 @@ struct Raw {
     seal: Option<Row>,
     counter: Option<Row>,
     feed: Option<Row>,
-    /// The rows behind the seal, perhaps with the counter.
+    /// The rows behind the seal.
     tail: Page,
     /// Index, aborted transactions, producers.
     others: Vec<Page>,
@@ -57,7 +58,7 @@ async fn read(
     let keys = [
         log_start::key(keyspace, partition),
         seal::key(keyspace, partition),
-        log::counter_key(keyspace, partition),
+        counters::key(keyspace, Stripe::of(partition)),
         feed::key(keyspace, Slot::of(partition)),
     ];
     let values = transaction.get_many(&keys, Isolation::Snapshot).await?;
@@ -89,7 +90,7 @@ impl Told<'_> {
         let of = || Facts::default().signed("partition", partition.partition.get());
         let log_start = self.decoded(&raw.log_start, log_start::decode);
         let sealed = self.decoded(&raw.seal, seal::decode);
-        let counter = self.decoded(&raw.counter, log::decode_counter);
+        let counter = self.decoded(&raw.counter, Counters::decode).map(|counters| counters.of(partition));
         let fed = self.decoded(&raw.feed, feed::decode);
         let mut facts = of();
         if let Some(offset) = log_start {
@@ -120,21 +121,16 @@ impl Told<'_> {
         }
     }
 
-    /// The rows behind the seal, with their offsets as long as they can be known; at the counter, whether they agree.
+    /// The rows behind the seal, with their offsets as long as they can be known; behind the last, whether they agree with
+    /// the counter.
     fn tail(&mut self, of: impl Fn() -> Facts, raw: &Raw, sealed: Option<FoldState>, counter: Option<i64>) {
         let mut next = sealed.map(|state| state.next_offset.get());
         for (told, row) in raw.tail.rows.iter().enumerate() {
+            if told >= self.limit {
+                break;
+            }
             match log::parse_key(self.keyspace, &row.key) {
-                Ok((_, LogKey::Counter)) => {
-                    if let (Some(folded), Some(counter)) = (next, counter)
-                        && folded != counter
-                    {
-                        self.disagrees(row, folded, counter);
-                    }
-                    return;
-                }
-                Ok(_) if told >= self.limit => break,
-                Ok((_, LogKey::Row(at))) => match LogRow::decode(&row.value) {
+                Ok((_, at)) => match LogRow::decode(&row.value) {
                     Ok(decoded) => {
                         let facts = match next {
                             Some(offset) => of().signed("offset", offset),
@@ -157,12 +153,16 @@ impl Told<'_> {
         }
         if raw.tail.more || raw.tail.rows.len() > self.limit {
             self.found.push(more(raw.tail.rows.len().min(self.limit)));
+        } else if let (Some(folded), Some(counter), Some(row)) = (next, counter, &raw.counter)
+            && folded != counter
+        {
+            self.disagrees(row, folded, counter);
         }
     }
 
     fn disagrees(&mut self, row: &Row, folded: i64, counter: i64) {
         self.found.push(Inspected::Corrupt {
-            kind: "counter",
+            kind: Family::Counters.name(),
             reason: format!("the fold ends at {folded}, the counter says {counter}"),
             key: row.key.clone(),
             value: row.value.clone(),

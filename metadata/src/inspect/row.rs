@@ -12,12 +12,13 @@ use crate::keys::cluster::MetadataVersion;
 use crate::keys::group::{CHUNK_BYTES, GroupRow, StoredMember};
 use crate::keys::group_offset::CommittedOffset;
 use crate::keys::index::PackedIndex;
-use crate::keys::log::{self, BatchFacts, LogKey, LogRow, flags};
+use crate::keys::counters::{self, Counters, STRIPE_PARTITIONS};
+use crate::keys::log::{self, BatchFacts, LogRow, flags};
 use crate::keys::object::{ObjectRow, ObjectState, Verdict};
 use crate::keys::producer::{self, RememberedAt, StoredProducerState};
 use crate::keys::{
     Family, Keyspace, aborted, agent, allocation, broker_config, checkpoint, cluster, feed, group, index,
-    log_start, object, read_partition, seal, topic,
+    log_start, object, order, read_partition, seal, topic,
 };
 use crate::kv::Row;
 
@@ -43,6 +44,8 @@ fn decode(keyspace: &Keyspace, row: &Row) -> Decoded {
         Family::TopicChange => return topic_change(keyspace, row),
         Family::Log => return log_row(keyspace, row),
         Family::Checkpoint => return checkpoint_row(keyspace, row),
+        Family::Counters => return counters_row(keyspace, row),
+        Family::Order => return order_row(keyspace, row),
         Family::Allocation => return allocation_row(keyspace, row),
         Family::TopicName => {
             let (id, name) = topic::decode_name(&row.value)?;
@@ -217,16 +220,36 @@ fn topic_change(keyspace: &Keyspace, row: &Row) -> Decoded {
 }
 
 fn log_row(keyspace: &Keyspace, row: &Row) -> Decoded {
-    match log::parse_key(keyspace, &row.key)? {
-        (at, LogKey::Counter) => {
-            let counter = log::decode_counter(Some(&row.value))?;
-            Ok(("counter", of_partition(at).signed("records", counter)))
-        }
-        (at, LogKey::Row(stands)) => {
-            let facts = of_partition(at).text("at", position(&stands));
-            Ok((Family::Log.name(), row_facts(facts, &LogRow::decode(&row.value)?)))
-        }
-    }
+    let (of, stands) = log::parse_key(keyspace, &row.key)?;
+    let facts = of_partition(of).text("at", position(&stands));
+    Ok((Family::Log.name(), row_facts(facts, &LogRow::decode(&row.value)?)))
+}
+
+fn counters_row(keyspace: &Keyspace, row: &Row) -> Decoded {
+    let stripe = counters::parse_key(keyspace, &row.key)?;
+    let counters = Counters::decode(Some(&row.value))?;
+    let first = stripe.number.saturating_mul(STRIPE_PARTITIONS as u32);
+    let records = counters.records().iter().zip(first..).filter(|(records, _)| **records > 0);
+    let records = records.map(|(records, partition)| {
+        Facts::default().unsigned("partition", partition).signed("records", *records)
+    });
+    let facts = Facts::default()
+        .text("topic id", stripe.topic)
+        .unsigned("stripe", stripe.number)
+        .signed("other changes", counters.changes())
+        .list("counters", records.collect());
+    Ok((Family::Counters.name(), facts))
+}
+
+fn order_row(keyspace: &Keyspace, row: &Row) -> Decoded {
+    let (incarnation, at, number) = order::parse_key(keyspace, &row.key)?;
+    let appended = order::decode(&row.value)?;
+    let appended = appended.iter().map(|(of, records)| of_partition(*of).signed("records", *records));
+    let facts = Facts::default()
+        .text("at", stamp(incarnation, at))
+        .unsigned("number", number)
+        .list("appended", appended.collect());
+    Ok((Family::Order.name(), facts))
 }
 
 fn checkpoint_row(keyspace: &Keyspace, row: &Row) -> Decoded {

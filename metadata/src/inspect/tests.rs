@@ -5,7 +5,7 @@ use bytes::Bytes;
 use penstock_config::broker::BrokerConfig;
 use penstock_types::{
     Incarnation, Offset, PartitionIndex, ProducerEpoch, ProducerId, SeededRandomness, Sequence, TestClock,
-    TopicId, TopicPartition,
+    TopicId, TopicPartition, Versionstamp,
 };
 use proptest::prelude::*;
 
@@ -16,6 +16,7 @@ use crate::commit::Committer;
 use crate::ground::AllExist;
 use crate::keys::agent::{Agent, AgentRow, NameRow, Phase, Roles};
 use crate::keys::checkpoint::CheckpointState;
+use crate::keys::counters::Stripe;
 use crate::keys::cluster::{Cutoff, cutoff_key, encode_cutoff};
 use crate::keys::feed::Slot;
 use crate::keys::group::{
@@ -23,7 +24,9 @@ use crate::keys::group::{
 };
 use crate::keys::group_offset::{CommittedOffset, offset_key};
 use crate::keys::log::{BatchFacts, BatchProducer};
-use crate::keys::{aborted, agent, broker_config, checkpoint, feed, index, log, log_start, seal, topic};
+use crate::keys::{
+    aborted, agent, broker_config, checkpoint, counters, feed, index, log_start, order, seal, topic,
+};
 use crate::kv::memory::MemoryStore;
 use crate::kv::{Priority, WriteConflict};
 use crate::producer_ids::ProducerIds;
@@ -215,6 +218,7 @@ impl World {
             incarnation: Incarnation::FIRST,
             topics: AllExist,
             producer_expiry: Duration::from_secs(3_600),
+            order_rows: Default::default(),
         };
         for number in objects {
             let producer = BatchProducer {
@@ -322,7 +326,7 @@ async fn every_family_is_read_and_nothing_is_written() {
         "checkpoint",
         "cluster identity",
         "committed offset",
-        "counter",
+        "counters",
         "cutoff",
         "deleted topic",
         "feed",
@@ -334,6 +338,7 @@ async fn every_family_is_read_and_nothing_is_written() {
         "metadata version",
         "next producer id",
         "object",
+        "order row",
         "packed index",
         "producer ids",
         "producer state",
@@ -450,7 +455,7 @@ async fn what_is_corrupt_is_told_and_the_rest_too() {
     let mut transaction = world.store.begin(Priority::Default);
     transaction.clear(&log_rows[1], WriteConflict::Yes);
     transaction.commit().await.expect("a commit");
-    assert_eq!(world.topic(20).await.corrupt(), ["counter: the fold ends at 6, the counter says 8"]);
+    assert_eq!(world.topic(20).await.corrupt(), ["counters: the fold ends at 6, the counter says 8"]);
 
     let unknown = [&b"c/"[..], &[0x60]].concat();
     world.set(&[(seal::key(&world.keyspace, world.partition()), b"\x01".to_vec()), (unknown, vec![])]).await;
@@ -510,7 +515,8 @@ proptest! {
         for key in [
             seal::key(&keyspace, partition),
             index::key(&keyspace, partition, Offset::ZERO),
-            log::counter_key(&keyspace, partition),
+            counters::key(&keyspace, Stripe::of(partition)),
+            order::key(&keyspace, Incarnation::FIRST, Versionstamp::ZERO, 0),
             log_start::key(&keyspace, partition),
             aborted::key(&keyspace, partition, Offset::ZERO),
             feed::key(&keyspace, Slot::of(partition)),

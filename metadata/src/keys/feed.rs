@@ -13,6 +13,7 @@
 
 use penstock_types::{Incarnation, TopicPartition, Versionstamp};
 
+use super::counters::Stripe;
 use super::{Family, Keyspace};
 use crate::codec::{Corrupt, Reader};
 
@@ -22,16 +23,18 @@ pub const SLOTS: u16 = 256;
 /// Where the versionstamp stands in the value.
 pub const STAMP_AT: usize = 4;
 
-/// A slot of partitions.
+/// A slot of partitions: of whole stripes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u16);
 
 impl Slot {
-    /// The slot of a partition: FNV-1a of its key bytes, the same on every agent and for ever.
+    /// The slot of a partition, which is that of its stripe: FNV-1a of the stripe's key bytes, the same on every agent
+    /// and for ever.
     pub fn of(partition: TopicPartition) -> Self {
-        let number = partition.partition.get().to_be_bytes();
+        let stripe = Stripe::of(partition);
+        let number = stripe.number.to_be_bytes();
         let hash =
-            partition.topic.as_bytes().iter().chain(&number).fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            stripe.topic.as_bytes().iter().chain(&number).fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
                 (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
             });
         Self(((hash ^ (hash >> 32)) % u64::from(SLOTS)) as u16)

@@ -1,23 +1,21 @@
-//! Log rows and counters (family 0x10): the order of the log.
+//! Log rows (family 0x10): the order of the log.
 //!
 //! ```text
 //! row key      0x10 | topic id 16 | partition 4 | incarnation 4 | versionstamp 10 | n 4
-//! counter key  0x10 | topic id 16 | partition 4 | FF FF FF FF
 //!
 //! data row     01 | leader epoch varint | object id 20 | position varint | batch count varint | batch…
 //!   batch      length varint | records varint | flags 1 | base timestamp zigzag | max - base timestamp zigzag
 //!              | if flags has PRODUCER: producer id varint | epoch varint | base sequence varint
 //! marker row   02 | leader epoch varint | flags 1 (ABORT) | producer id varint | epoch varint
 //!              | coordinator epoch zigzag | timestamp zigzag
-//! counter      signed 64-bit little-endian: Σ records of every row ever appended (markers count one)
 //! ```
 //!
-//! - **Written** by commits, blindly: rows under versionstamped keys, counters by atomic add, neither with a write
-//!   conflict range. `n` counts the batches of the whole store transaction, refused ones too; a row's `n` is that of
-//!   its first batch, and its batches are consecutive in `n` and in the object.
-//! - **Read** by tail views (from their position to the counter, one range), by the committer for its own offsets (at
-//!   the commit's version), by the seal. **Cleared** by the seal, exactly the rows it folded.
-//! - **Cardinality**: one row per (object, partition) since the last seal, one counter per partition.
+//! - **Written** by commits, blindly, under versionstamped keys. `n` counts the batches of the whole store transaction,
+//!   refused ones too; a row's `n` is that of its first batch, and its batches are consecutive in `n` and in the
+//!   object.
+//! - **Read** by tail views (from their position on, one range) and by the seal. **Cleared** by the seal, exactly the
+//!   rows it folded.
+//! - **Cardinality**: one row per (object, partition) since the last seal.
 //! - **Size**: 39-byte keys; about 35 bytes and 15 to 30 a batch; at most [`ROW_BATCHES`] batches a row.
 
 use penstock_types::{
@@ -236,61 +234,28 @@ pub fn row_prefix(keyspace: &Keyspace, partition: TopicPartition, incarnation: I
     key
 }
 
-/// The key of a partition's counter.
-pub fn counter_key(keyspace: &Keyspace, partition: TopicPartition) -> Vec<u8> {
-    row_prefix(keyspace, partition, Incarnation::AFTER_ALL)
-}
-
-/// From the row at `position` (inclusive) to the counter (inclusive).
-pub fn rows_from(keyspace: &Keyspace, partition: TopicPartition, position: &BatchPosition) -> KeyRange {
-    row_key(keyspace, partition, position)..after_counter(keyspace, partition)
-}
-
-/// From behind the row at `position` to the counter (inclusive).
+/// From behind the row at `position` to the partition's last.
 pub fn rows_after(keyspace: &Keyspace, partition: TopicPartition, position: &BatchPosition) -> KeyRange {
     let mut start = row_key(keyspace, partition, position);
     start.push(0);
-    start..after_counter(keyspace, partition)
+    start..behind_rows(keyspace, partition)
 }
 
-fn after_counter(keyspace: &Keyspace, partition: TopicPartition) -> Vec<u8> {
-    let mut end = counter_key(keyspace, partition);
-    end.push(0);
-    end
-}
-
-/// What a key of a partition's range names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogKey {
-    /// A row.
-    Row(BatchPosition),
-    /// The counter.
-    Counter,
+/// Behind every row of a partition, in whatever incarnation.
+pub fn behind_rows(keyspace: &Keyspace, partition: TopicPartition) -> Vec<u8> {
+    row_prefix(keyspace, partition, Incarnation::AFTER_ALL)
 }
 
 /// Reads a key of this family back.
-pub fn parse_key(keyspace: &Keyspace, key: &[u8]) -> Result<(TopicPartition, LogKey), Corrupt> {
+pub fn parse_key(keyspace: &Keyspace, key: &[u8]) -> Result<(TopicPartition, BatchPosition), Corrupt> {
     let rest = keyspace
         .strip(Family::Log, key)
         .ok_or(Corrupt { family: NAME, reason: "a key of another family" })?;
     let mut reader = Reader::new(NAME, rest);
     let partition = super::read_partition(&mut reader)?;
     let incarnation = Incarnation::new(reader.u32()?);
-    if incarnation == Incarnation::AFTER_ALL {
-        reader.finish()?;
-        return Ok((partition, LogKey::Counter));
-    }
     let stamp = Versionstamp::from_bytes(reader.array()?);
     let n = reader.u32()?;
     reader.finish()?;
-    Ok((partition, LogKey::Row(BatchPosition { incarnation, stamp, n })))
-}
-
-/// Reads a counter's value; none is 0.
-pub fn decode_counter(value: Option<&[u8]>) -> Result<i64, Corrupt> {
-    let Some(value) = value else { return Ok(0) };
-    let bytes: [u8; 8] =
-        value.try_into().map_err(|_| Corrupt { family: "counter", reason: "not eight bytes" })?;
-    let count = i64::from_le_bytes(bytes);
-    if count < 0 { Err(Corrupt { family: "counter", reason: "negative" }) } else { Ok(count) }
+    Ok((partition, BatchPosition { incarnation, stamp, n }))
 }

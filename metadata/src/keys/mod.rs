@@ -12,7 +12,7 @@
 //! | 0x03 | topic | `topic.rs` |
 //! | 0x04 | topic changes, by stamp | `topic.rs` |
 //! | 0x05 | dynamic configuration of the cluster and its brokers | `broker_config.rs` |
-//! | 0x10 | log rows and the partition's counter | `log.rs` |
+//! | 0x10 | log rows | `log.rs` |
 //! | 0x11 | seal | `seal.rs` |
 //! | 0x12 | packed index | `index.rs` |
 //! | 0x13 | log start offset | `log_start.rs` |
@@ -20,6 +20,8 @@
 //! | 0x15 | feed, by slot | `feed.rs` |
 //! | 0x16 | aborted transactions of the sealed log | `aborted.rs` |
 //! | 0x17 | checkpoints of the sealed log, by slot | `checkpoint.rs` |
+//! | 0x18 | counters, by stripe of partitions | `counters.rs` |
+//! | 0x19 | what commits appended | `order.rs` |
 //! | 0x20 | data objects | `object.rs` |
 //! | 0x30 | id allocation | `allocation.rs` |
 //! | 0x40 | groups | `group.rs` |
@@ -33,6 +35,7 @@ pub mod allocation;
 pub mod broker_config;
 pub mod checkpoint;
 pub mod cluster;
+pub mod counters;
 pub mod feed;
 pub mod group;
 pub mod group_offset;
@@ -40,6 +43,7 @@ pub mod index;
 pub mod log;
 pub mod log_start;
 pub mod object;
+pub mod order;
 pub mod producer;
 pub mod seal;
 #[cfg(test)]
@@ -71,6 +75,8 @@ pub enum Family {
     Feed = 0x15,
     Aborted = 0x16,
     Checkpoint = 0x17,
+    Counters = 0x18,
+    Order = 0x19,
     Object = 0x20,
     Allocation = 0x30,
     Group = 0x40,
@@ -81,7 +87,7 @@ pub enum Family {
 
 impl Family {
     /// Every family and what a row of it is called, in the order of the keys.
-    pub const ALL: [(Self, &'static str); 19] = [
+    pub const ALL: [(Self, &'static str); 21] = [
         (Self::Cluster, "cluster"),
         (Self::TopicName, "topic name"),
         (Self::Topic, "topic"),
@@ -95,6 +101,8 @@ impl Family {
         (Self::Feed, "feed"),
         (Self::Aborted, "aborted transaction"),
         (Self::Checkpoint, "checkpoint"),
+        (Self::Counters, "counters"),
+        (Self::Order, "order row"),
         (Self::Object, "object"),
         (Self::Allocation, "id allocation"),
         (Self::Group, "group"),

@@ -9,10 +9,13 @@ use penstock_types::{
 use proptest::prelude::*;
 
 use super::index::PackedIndex;
-use super::log::{BatchFacts, BatchProducer, LogKey, LogRow, flags};
+use super::counters::{Counters, Stripe};
+use super::log::{BatchFacts, BatchProducer, LogRow, flags};
 use super::object::{Fate, ObjectRow, ObjectState, Refusal, Verdict};
 use super::producer::{ProducerState, RememberedAt, RememberedBatch, StoredProducerState};
-use super::{Keyspace, aborted, allocation, feed, index, log, log_start, object, producer, seal};
+use super::{
+    Keyspace, aborted, allocation, counters, feed, index, log, log_start, object, order, producer, seal,
+};
 use crate::fold::{AbortedTransaction, FoldState, LogEntry, MaxTimestamp};
 use crate::kv::Row;
 
@@ -71,14 +74,62 @@ const TOPIC: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const OBJECT: &str = "0000000100000000000000110000000000000022";
 
 #[test]
+fn counters_and_order_rows_are_pinned() {
+    let numbered = |number| TopicPartition { partition: PartitionIndex::new(number), ..partition() };
+    let stripe = Stripe::of(numbered(67));
+    assert_eq!((stripe.number, Stripe::of(numbered(95)), Stripe::of(numbered(64))), (2, stripe, stripe));
+    let key = counters::key(&keyspace(), stripe);
+    assert_eq!(hex(&key), format!("18{TOPIC}00000002"));
+    assert_eq!(counters::parse_key(&keyspace(), &key), Ok(stripe));
+    let mut added = Counters::default();
+    added.append(numbered(64), 1);
+    added.append(numbered(95), 0x0102);
+    added.change();
+    let value = added.encode();
+    let zeros = "0".repeat(30 * 16);
+    assert_eq!(hex(&value), format!("0100000000000000{zeros}02010000000000000100000000000000"));
+    assert_eq!(Counters::decode(Some(&value)), Ok(added));
+    assert_eq!((added.of(numbered(95)), added.of(numbered(65)), added.changes()), (0x0102, 0, 1));
+    assert_eq!(Counters::decode(None), Ok(Counters::default()));
+    assert!(Counters::decode(Some(&value[1..])).is_err());
+    assert!(Counters::decode(Some(&[0xFF; counters::VALUE_BYTES])).is_err());
+
+    let stamp = Versionstamp::from_bytes([0, 0, 0, 0, 0, 0, 1, 2, 0, 5]);
+    let key = order::key(&keyspace(), Incarnation::FIRST, stamp, 1);
+    assert_eq!(hex(&key), "1900000001000000000000010200050001");
+    assert_eq!(order::parse_key(&keyspace(), &key), Ok((Incarnation::FIRST, stamp, 1)));
+    let behind = order::behind(&keyspace(), Incarnation::FIRST, stamp);
+    assert!(!behind.contains(&key), "its own rows don't stand behind it");
+    for (stands, version, order) in [(true, 0x0102, 6), (false, 0x0102, 4), (false, 0x0103, 0)] {
+        let stamp = Versionstamp::new(StoreVersion::new(version), order);
+        let key = order::key(&keyspace(), Incarnation::FIRST, stamp, 0);
+        assert_eq!(behind.contains(&key), stands, "{version} {order}");
+    }
+    let counts = BTreeMap::from([(numbered(3), 2), (numbered(300), 300)]);
+    let values = order::encode(&counts);
+    assert_eq!(values.iter().map(|value| hex(value)).collect::<Vec<_>>(), [format!("01{TOPIC}020302ac02ac02")]);
+    // However many partitions and topics a commit touches, no row comes near the store's bound.
+    let of = |number: u32| {
+        let mut topic = [0; 16];
+        topic[..4].copy_from_slice(&(number / 3).to_be_bytes());
+        TopicPartition {
+            topic: TopicId::from_bytes(topic),
+            partition: PartitionIndex::new(i32::MAX - (number % 3) as i32),
+        }
+    };
+    let counts: BTreeMap<_, _> = (0..30_000).map(|number| (of(number), i64::MAX)).collect();
+    let values = order::encode(&counts);
+    assert!(values.len() > 1 && values.iter().all(|value| value.len() < 80_000));
+    let decoded: Vec<_> = values.iter().flat_map(|value| order::decode(value).expect("a row")).collect();
+    assert_eq!(decoded, counts.into_iter().collect::<Vec<_>>());
+}
+
+#[test]
 fn log_rows_are_pinned() {
     let key = log::row_key(&keyspace(), partition(), &position());
     assert_eq!(hex(&key), format!("10{TOPIC}00000003000000010000000000000102000500000007"));
-    assert_eq!(log::parse_key(&keyspace(), &key).expect("key"), (partition(), LogKey::Row(position())));
-    let counter = log::counter_key(&keyspace(), partition());
-    assert_eq!(hex(&counter), format!("10{TOPIC}00000003ffffffff"));
-    assert_eq!(log::parse_key(&keyspace(), &counter).expect("key"), (partition(), LogKey::Counter));
-    assert!(key < counter, "the counter stands behind the rows");
+    assert_eq!(log::parse_key(&keyspace(), &key).expect("key"), (partition(), position()));
+    assert_eq!(hex(&log::behind_rows(&keyspace(), partition())), format!("10{TOPIC}00000003ffffffff"));
     let value = data_row().encode();
     assert_eq!(hex(&value), format!("0100{OBJECT}ac0202c801030cd00f04090104460100010") + "0");
     assert_eq!(LogRow::decode(&value).expect("row"), data_row());
@@ -192,8 +243,8 @@ fn producers_feeds_log_starts_and_allocations_are_pinned() {
     assert_eq!(producer::parse_key(&keyspace(), &key), Ok((partition(), ProducerId::new(9))));
 
     let slot = feed::Slot::of(partition());
-    assert_eq!(slot.get(), 190, "a partition's slot is the same for ever");
-    assert_eq!(hex(&feed::key(&keyspace(), slot)), "1500be");
+    assert_eq!(slot.get(), 151, "a partition's slot is the same for ever");
+    assert_eq!(hex(&feed::key(&keyspace(), slot)), "150097");
     assert_eq!(hex(&feed::template(Incarnation::FIRST)), "0000000100000000000000000000");
 
     assert_eq!(hex(&log_start::key(&keyspace(), partition())), format!("13{TOPIC}00000003"));

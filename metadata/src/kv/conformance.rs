@@ -78,6 +78,7 @@ pub const CASES: &[Case] = cases![
     mutations::additions_wrap_and_start_at_zero,
     mutations::maxima_are_unsigned_and_start_at_zero,
     mutations::numbers_are_padded_and_cut,
+    mutations::numbers_side_by_side_are_added,
     mutations::ranges_are_cleared_to_their_bounds,
     mutations::a_cleared_range_takes_earlier_writes_of_its_transaction,
     mutations::concurrent_additions_all_count,

@@ -312,7 +312,12 @@ impl Engine for Shared {
 
     async fn get(&self, view: &View, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.check_age(view)?;
-        view.rows.get(key)
+        // What a group wrote is what stands there at its version: a commit asks so for its own offsets.
+        let written = self.published.lock().written_at(view.version);
+        match written.as_deref().and_then(|writes| writes.get(key)) {
+            Some(value) => Ok(value.clone()),
+            None => view.rows.get(key),
+        }
     }
 
     async fn range(&self, view: &View, range: &KeyRange, options: RangeOptions) -> Result<Page, StoreError> {

@@ -326,7 +326,14 @@ pub trait Transaction: Send + Debug {
     fn set_stamped_value(&mut self, key: &[u8], value: &[u8], stamp_at: usize, conflict: WriteConflict);
 
     /// Adds to a little-endian signed 64-bit number, 0 where there is none. Wraps.
-    fn atomic_add(&mut self, key: &[u8], addend: i64, conflict: WriteConflict);
+    fn atomic_add(&mut self, key: &[u8], addend: i64, conflict: WriteConflict) {
+        self.atomic_add_bytes(key, &addend.to_le_bytes(), conflict);
+    }
+
+    /// Adds to a little-endian number of any length: the sum is as long as `addend`, a shorter value is taken for
+    /// padded with zeros and a longer one is cut off. Wraps. So several numbers can stand side by side in one value,
+    /// as long as none of them leaves its bytes.
+    fn atomic_add_bytes(&mut self, key: &[u8], addend: &[u8], conflict: WriteConflict);
 
     /// Raises a little-endian unsigned 64-bit number, 0 where there is none.
     fn atomic_max(&mut self, key: &[u8], candidate: u64, conflict: WriteConflict);

@@ -41,6 +41,7 @@ impl World {
             incarnation: Incarnation::FIRST,
             topics: AllExist,
             producer_expiry: HOUR,
+            order_rows: Default::default(),
         };
         let ids = ProducerIds::new(Arc::clone(&store), keyspace.clone(), Incarnation::FIRST, HOUR);
         Self { memory, store, keyspace, committer, ids, randomness: SeededRandomness::new(seed) }

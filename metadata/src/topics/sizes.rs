@@ -2,7 +2,7 @@
 
 use penstock_types::TopicPartition;
 
-use crate::keys::log::{LogKey, LogRow, parse_key, rows_after};
+use crate::keys::log::{LogRow, rows_after};
 use crate::keys::{Keyspace, seal};
 use crate::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, single_key};
 
@@ -50,9 +50,7 @@ async fn sizes_at_once(
     for ((size, mut range), mut page) in sizes.iter_mut().zip(ranges).zip(pages) {
         loop {
             for row in &page.rows {
-                if let (_, LogKey::Row(_)) = parse_key(keyspace, &row.key)?
-                    && let LogRow::Data { batches, .. } = LogRow::decode(&row.value)?
-                {
+                if let LogRow::Data { batches, .. } = LogRow::decode(&row.value)? {
                     *size += batches.iter().map(|batch| u64::from(batch.length)).sum::<u64>();
                 }
             }

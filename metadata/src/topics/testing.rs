@@ -180,8 +180,8 @@ impl Transaction for Counted {
     fn set_stamped_value(&mut self, key: &[u8], value: &[u8], stamp_at: usize, conflict: WriteConflict) {
         self.inner.set_stamped_value(key, value, stamp_at, conflict);
     }
-    fn atomic_add(&mut self, key: &[u8], addend: i64, conflict: WriteConflict) {
-        self.inner.atomic_add(key, addend, conflict);
+    fn atomic_add_bytes(&mut self, key: &[u8], addend: &[u8], conflict: WriteConflict) {
+        self.inner.atomic_add_bytes(key, addend, conflict);
     }
     fn atomic_max(&mut self, key: &[u8], candidate: u64, conflict: WriteConflict) {
         self.inner.atomic_max(key, candidate, conflict);

@@ -129,10 +129,16 @@ impl Transaction for CountedTransaction {
         keys: &[Vec<u8>],
         isolation: Isolation,
     ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        if self.refused {
+            return Err(StoreError::Unavailable { reason: "offsets aren't asked for".to_owned() });
+        }
         self.counts.add(&self.counts.gets, keys.len());
         self.inner.get_many(keys, isolation).await
     }
     async fn range(&mut self, range: KeyRange, options: RangeOptions) -> Result<Page, StoreError> {
+        if self.refused {
+            return Err(StoreError::Unavailable { reason: "offsets aren't asked for".to_owned() });
+        }
         let page = self.inner.range(range, options).await?;
         self.counts.add(&self.counts.ranges, 1);
         self.counts.add(&self.counts.rows, page.rows.len());
@@ -143,9 +149,6 @@ impl Transaction for CountedTransaction {
         ranges: Vec<KeyRange>,
         options: RangeOptions,
     ) -> Result<Vec<Page>, StoreError> {
-        if self.refused {
-            return Err(StoreError::Unavailable { reason: "offsets aren't asked for".to_owned() });
-        }
         let pages = self.inner.ranges(ranges, options).await?;
         self.counts.add(&self.counts.ranges, pages.len());
         self.counts.add(&self.counts.rows, pages.iter().map(|page| page.rows.len()).sum());
@@ -163,9 +166,9 @@ impl Transaction for CountedTransaction {
         self.wrote(key.len(), value.len(), false);
         self.inner.set_stamped_value(key, value, stamp_at, conflict);
     }
-    fn atomic_add(&mut self, key: &[u8], addend: i64, conflict: WriteConflict) {
-        self.wrote(key.len(), size_of::<i64>(), false);
-        self.inner.atomic_add(key, addend, conflict);
+    fn atomic_add_bytes(&mut self, key: &[u8], addend: &[u8], conflict: WriteConflict) {
+        self.wrote(key.len(), addend.len(), false);
+        self.inner.atomic_add_bytes(key, addend, conflict);
     }
     fn atomic_max(&mut self, key: &[u8], candidate: u64, conflict: WriteConflict) {
         self.wrote(key.len(), size_of::<u64>(), false);

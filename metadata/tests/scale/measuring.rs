@@ -138,6 +138,7 @@ impl Cluster {
             incarnation: Incarnation::FIRST,
             topics: CatalogGround { catalog: Arc::clone(catalog), keyspace: self.keyspace.clone() },
             producer_expiry: Duration::from_secs(3_600),
+            order_rows: Default::default(),
         }
     }
 }

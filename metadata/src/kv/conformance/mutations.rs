@@ -94,6 +94,37 @@ pub(super) async fn numbers_are_padded_and_cut(context: Context) {
     }
 }
 
+pub(super) async fn numbers_side_by_side_are_added(context: Context) {
+    let key = context.key("n");
+    let wide = |numbers: &[i64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+    for (before, addend, after) in [
+        (wide(&[]), wide(&[1, 2, 3]), wide(&[1, 2, 3])),
+        (wide(&[1, 0, i64::MAX]), wide(&[i64::MAX - 1, 5, 0]), wide(&[i64::MAX, 5, i64::MAX])),
+        (wide(&[7]), wide(&[1, 1]), wide(&[8, 1])),
+        (wide(&[7, 7, 7]), wide(&[1, 1]), wide(&[8, 8])),
+        (vec![0xFF; 20], [vec![1], vec![0; 19]].concat(), vec![0; 20]),
+        (vec![9], vec![0xF8, 0, 0], vec![1, 1, 0]),
+    ] {
+        context.set("n", &before).await;
+        // Not repeated where the outcome is unknown: an addition counts each time.
+        let mut transaction = context.begin();
+        transaction.atomic_add_bytes(&key, &addend, WriteConflict::No);
+        transaction.commit().await.expect("an addition");
+        assert_eq!(context.rows().await, [(b"n".to_vec(), after)], "{before:?} and {addend:?}");
+    }
+    let thousand = wide(&[1; 33]);
+    let add = |_| {
+        let mut transaction = context.begin();
+        transaction.atomic_add_bytes(&context.key("sum"), &thousand, WriteConflict::No);
+        transaction.commit()
+    };
+    for result in join_all((0..100).map(add)).await {
+        result.expect("blind additions never conflict");
+    }
+    let rows = context.rows().await;
+    assert_eq!(rows[1].1, wide(&[100; 33]));
+}
+
 pub(super) async fn ranges_are_cleared_to_their_bounds(context: Context) {
     let suffixes = ["a", "b", "b\0", "bb", "c", "c\0", "d"];
     for (range, kept) in [

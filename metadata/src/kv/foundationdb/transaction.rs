@@ -289,9 +289,9 @@ impl Transaction for FoundationDbTransaction {
         }
     }
 
-    fn atomic_add(&mut self, key: &[u8], addend: i64, conflict: WriteConflict) {
-        if self.admission.mutation(key, 8, conflict) {
-            self.mutate(conflict, |native| native.atomic_op(key, &addend.to_le_bytes(), MutationType::Add));
+    fn atomic_add_bytes(&mut self, key: &[u8], addend: &[u8], conflict: WriteConflict) {
+        if self.admission.mutation(key, addend.len(), conflict) {
+            self.mutate(conflict, |native| native.atomic_op(key, addend, MutationType::Add));
         }
     }
 

@@ -175,8 +175,9 @@ impl<E: Engine> Transaction for EngineTransaction<E> {
         }
     }
 
-    fn atomic_add(&mut self, key: &[u8], addend: i64, conflict: WriteConflict) {
-        if self.admission.mutation(key, 8, conflict) {
+    fn atomic_add_bytes(&mut self, key: &[u8], addend: &[u8], conflict: WriteConflict) {
+        if self.admission.mutation(key, addend.len(), conflict) {
+            let addend = Bytes::copy_from_slice(addend);
             self.mutate(key, conflict, Mutation::Add { key: Bytes::copy_from_slice(key), addend });
         }
     }

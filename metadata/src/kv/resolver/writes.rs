@@ -14,7 +14,7 @@ pub(crate) enum Mutation {
     Set { key: Bytes, value: Bytes },
     SetStampedKey { prefix: Vec<u8>, suffix: Vec<u8>, value: Bytes },
     SetStampedValue { key: Bytes, value: Vec<u8>, stamp_at: usize },
-    Add { key: Bytes, addend: i64 },
+    Add { key: Bytes, addend: Bytes },
     Max { key: Bytes, candidate: u64 },
     Clear { key: Bytes },
     ClearRange { range: KeyRange },
@@ -52,9 +52,8 @@ pub(super) fn apply(
             writes.insert(key, Some(value.into()));
         }
         Mutation::Add { key, addend } => {
-            let before = number(current(&key, writes, latest)?.as_deref());
-            let sum = before.wrapping_add(addend as u64);
-            writes.insert(key, Some(Bytes::copy_from_slice(&sum.to_le_bytes())));
+            let sum = sum(current(&key, writes, latest)?.as_deref().unwrap_or_default(), &addend);
+            writes.insert(key, Some(sum.into()));
         }
         Mutation::Max { key, candidate } => {
             let before = number(current(&key, writes, latest)?.as_deref());
@@ -87,6 +86,18 @@ fn current(key: &Bytes, writes: &Writes, latest: &impl Latest) -> Result<Option<
         Some(value) => Ok(value.clone()),
         None => latest.get(key),
     }
+}
+
+/// The sum of two little-endian numbers, as long as the second.
+fn sum(value: &[u8], addend: &[u8]) -> Vec<u8> {
+    let mut carry = 0;
+    let padded = value.iter().copied().chain(std::iter::repeat(0));
+    let add = |(one, other): (u8, &u8)| {
+        let sum = u16::from(one) + u16::from(*other) + carry;
+        carry = sum >> 8;
+        sum as u8
+    };
+    padded.zip(addend).map(add).collect()
 }
 
 /// The number in a value: as FoundationDB does, a shorter value is padded with zeros and a longer one cut off.
