@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use penstock_types::{
     Incarnation, LeaderEpoch, Offset, ProducerId, StoreVersion, TopicPartition, Versionstamp,
 };
+use tokio::time::Instant;
 
 use crate::append::{Append, ObjectToCommit, PartitionGround, ProducerGround, RowToWrite};
 use crate::keys::Keyspace;
@@ -29,6 +30,7 @@ use crate::kv::{
     single_key,
 };
 use crate::order_rows::OrderRows;
+use crate::standing::Standing;
 
 /// What a commit must know of topics, within its own transaction.
 #[async_trait]
@@ -40,6 +42,15 @@ pub trait TopicGround: Send + Sync + std::fmt::Debug + 'static {
         transaction: &mut dyn Transaction,
         partitions: &BTreeSet<TopicPartition>,
     ) -> Result<BTreeMap<TopicPartition, CommitGround>, StoreError>;
+
+    /// The same for a transaction that reads at `version`, from what is known of that version; `None` if that has to be
+    /// read. Where it answers, the transaction conflicts with the deletion of any of their topics.
+    fn known_at(
+        &self,
+        transaction: &mut dyn Transaction,
+        version: StoreVersion,
+        partitions: &BTreeSet<TopicPartition>,
+    ) -> Option<BTreeMap<TopicPartition, CommitGround>>;
 }
 
 /// What a commit must know of a partition that exists.
@@ -83,23 +94,45 @@ pub struct Committer<G> {
     pub producer_expiry: Duration,
     /// Which order rows it has to clear.
     pub order_rows: OrderRows,
+    /// What it has read lately.
+    pub standing: Standing,
 }
 
 /// An attempt's result: the objects in the order given, and the stamp if it wrote.
-struct Attempt {
+pub(crate) struct Attempt {
     outcomes: Vec<ObjectOutcome>,
     stamp: Option<Versionstamp>,
     /// Rows written, with the index of their object.
     rows: Vec<(usize, RowToWrite)>,
 }
 
+/// What a transaction writes.
+pub(crate) struct ToWrite {
+    append: Append,
+    /// Log rows, with the index of their object.
+    rows: Vec<(usize, RowToWrite)>,
+    /// The objects' rows, whose stamps are not known yet.
+    objects: Vec<(usize, ObjectRow)>,
+}
+
+impl ToWrite {
+    /// Whether a batch is not appended.
+    pub(crate) fn refuses(&self) -> bool {
+        self.objects.iter().any(|(_, row)| !row.verdicts.is_empty())
+    }
+}
+
 impl<G: TopicGround> Committer<G> {
     /// Commits `objects` in one transaction, in that order, in one attempt, and reads the offsets. After an error
     /// call it again with the same objects (or each alone): whatever became of the attempt is found out then.
     pub async fn attempt(&self, objects: &[ObjectToCommit]) -> Result<Vec<ObjectOutcome>, StoreError> {
-        let mut attempt = self.append(objects).await?;
-        let Some(stamp) = attempt.stamp else { return Ok(attempt.outcomes) };
-        // After the commit, not finding an offset is never an error of the append.
+        let attempt = self.append(objects).await?;
+        Ok(self.with_offsets(attempt).await)
+    }
+
+    /// Reads the offsets. After the commit, not finding an offset is never an error of the append.
+    pub(crate) async fn with_offsets(&self, mut attempt: Attempt) -> Vec<ObjectOutcome> {
+        let Some(stamp) = attempt.stamp else { return attempt.outcomes };
         match self.own_offsets(stamp, &attempt.rows).await {
             Ok(found) => {
                 for (index, partition, n, offset) in found {
@@ -112,21 +145,33 @@ impl<G: TopicGround> Committer<G> {
                 tracing::debug!(%error, "offsets were not read at the commit's version; the fold will tell them");
             }
         }
-        Ok(attempt.outcomes)
+        attempt.outcomes
     }
 
     async fn append(&self, objects: &[ObjectToCommit]) -> Result<Attempt, StoreError> {
         let mut transaction = self.store.begin(Priority::Default);
-        let mut outcomes = self.settled(transaction.as_mut(), objects).await?;
+        let outcomes = self.settled(transaction.as_mut(), objects).await?;
         let open: Vec<usize> = (0..objects.len()).filter(|index| outcomes[*index].is_none()).collect();
         if open.is_empty() {
             let outcomes = outcomes.into_iter().flatten().collect();
             return Ok(Attempt { outcomes, stamp: None, rows: Vec::new() });
         }
-        let mut append =
+        let append =
             self.read_ground(transaction.as_mut(), open.iter().map(|index| &objects[*index])).await?;
-        let mut rows = Vec::new();
-        let mut written = Vec::new();
+        let written = self.write_objects(transaction.as_mut(), append, objects, open);
+        let version = transaction.read_version().await?;
+        self.commit(transaction, version, written, outcomes).await
+    }
+
+    /// Appends the `open` ones of the objects, and writes their rows.
+    pub(crate) fn write_objects(
+        &self,
+        transaction: &mut dyn Transaction,
+        mut append: Append,
+        objects: &[ObjectToCommit],
+        open: Vec<usize>,
+    ) -> ToWrite {
+        let (mut rows, mut written) = (Vec::new(), Vec::with_capacity(open.len()));
         for index in open {
             let object = &objects[index];
             let first_n = append.next_n();
@@ -145,15 +190,26 @@ impl<G: TopicGround> Committer<G> {
             written.push((index, row));
             rows.extend(appended.rows.into_iter().map(|row| (index, row)));
         }
+        ToWrite { append, rows, objects: written }
+    }
+
+    /// Writes the rest, and commits. `version` is the one read at.
+    pub(crate) async fn commit(
+        &self,
+        mut transaction: Box<dyn Transaction>,
+        version: StoreVersion,
+        written: ToWrite,
+        mut outcomes: Vec<Option<ObjectOutcome>>,
+    ) -> Result<Attempt, StoreError> {
+        let ToWrite { append, rows, objects } = written;
         self.write(transaction.as_mut(), &append, &rows);
-        let now = transaction.read_version().await?;
-        let order_rows = self.order_rows.write(&self.keyspace, transaction.as_mut(), &append, now);
+        let order_rows = self.order_rows.write(&self.keyspace, transaction.as_mut(), &append, version);
         let committed = transaction.commit().await?;
         let stamp = committed.stamp.ok_or(StoreError::Failed {
             reason: "a commit with mutations answered without a stamp".to_owned(),
         })?;
         self.order_rows.wrote(&self.keyspace, self.incarnation, stamp, order_rows);
-        for (index, row) in written {
+        for (index, row) in objects {
             let row = ObjectRow { stamp, ..row };
             outcomes[index] = Some(ObjectOutcome::Committed { row, offsets: BTreeMap::new() });
         }
@@ -168,8 +224,10 @@ impl<G: TopicGround> Committer<G> {
     ) -> Result<Vec<Option<ObjectOutcome>>, StoreError> {
         let mut keys: Vec<_> = objects.iter().map(|object| object::key(&self.keyspace, object.id)).collect();
         keys.push(cutoff_key(&self.keyspace));
+        let begun = Instant::now();
         let mut values = transaction.get_many(&keys, Isolation::Serializable).await?;
         let cutoff = decode_cutoff(values.pop().flatten().as_deref())?;
+        self.standing.learn(transaction.read_version().await?, cutoff, begun);
         let mut outcomes = Vec::with_capacity(objects.len());
         for (object, value) in objects.iter().zip(values) {
             outcomes.push(match value {

@@ -25,6 +25,7 @@ pub mod order_rows;
 pub mod producer_expiry;
 pub mod producer_ids;
 pub mod sealing;
+pub mod standing;
 pub mod topics;
 pub mod transact;
 pub mod view;

@@ -118,6 +118,7 @@ impl Bench {
             topics: AllExist,
             producer_expiry: Duration::from_secs(3600),
             order_rows: Default::default(),
+            standing: Default::default(),
         };
         let lanes = (0..COMMITTERS)
             .map(|id| Lane { id, next: BTreeMap::new(), randomness: SeededRandomness::new(id) })
@@ -129,7 +130,7 @@ impl Bench {
     async fn commit(&mut self, count: u64) {
         for _ in 0..count.div_ceil(COMMITTERS) {
             let made: Vec<_> = self.lanes.iter_mut().map(|lane| lane.object(self.partitions)).collect();
-            let commits = made.iter().map(|(object, _)| self.committer.attempt(std::slice::from_ref(object)));
+            let commits = made.iter().map(|(object, _)| self.committer.first_attempt(std::slice::from_ref(object)));
             for outcome in join_all(commits).await {
                 let outcomes = outcome.expect("nobody conflicts");
                 let ObjectOutcome::Committed { offsets, .. } = &outcomes[0] else {

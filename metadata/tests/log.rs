@@ -71,6 +71,7 @@ impl Agent {
             topics: AllExist,
             producer_expiry: Duration::from_secs(3600),
             order_rows: Default::default(),
+            standing: Default::default(),
         };
         let producer = Producer { id: seed as i64, next: BTreeMap::new() };
         let randomness = Arc::new(SeededRandomness::new(seed));
@@ -93,10 +94,12 @@ impl Agent {
     /// An object with a few batches, of this agent's producer and of nobody.
     fn object(&mut self) -> ObjectToCommit {
         let mut batches = Vec::new();
+        // Objects without idempotent batches are committed without reading first.
+        let some_idempotent = self.randomness.below(2) == 0;
         for index in 0..PARTITIONS {
             for _ in 0..self.randomness.below(4) {
                 let records = 1 + self.randomness.below(5) as u32;
-                let producer = (self.randomness.below(2) == 0).then(|| {
+                let producer = (some_idempotent && self.randomness.below(2) == 0).then(|| {
                     let next = self.producer.next.entry(partition(index)).or_insert(0);
                     let base_sequence = Sequence::new(*next);
                     *next += records as i32;
@@ -132,7 +135,11 @@ impl Agent {
         let outcomes = loop {
             attempts += 1;
             assert!(attempts < 10_000, "a commit is never settled");
-            match self.committer.attempt(objects).await {
+            let attempt = match attempts {
+                1 => self.committer.first_attempt(objects).await,
+                _ => self.committer.attempt(objects).await,
+            };
+            match attempt {
                 Ok(outcomes) => break outcomes,
                 Err(error) => {
                     assert!(error.is_retryable(), "{error}");

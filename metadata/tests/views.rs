@@ -3,6 +3,9 @@
 #[expect(dead_code, reason = "shared with the measurements of scale")]
 #[path = "scale/counted.rs"]
 mod counted;
+#[expect(dead_code, reason = "shared with the measurements of scale")]
+#[path = "scale/measuring.rs"]
+mod measuring;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,16 +13,19 @@ use std::time::Duration;
 
 use counted::{Counted, Counts};
 use futures::future::join_all;
+use measuring::Cluster;
 use penstock_metadata::append::{BatchToCommit, ObjectToCommit};
 use penstock_metadata::commit::{Committer, ObjectOutcome};
 use penstock_metadata::ground::AllExist;
+use penstock_metadata::keys::cluster::{Cutoff, cutoff_key, encode_cutoff};
 use penstock_metadata::keys::counters::{self, Counters, Stripe};
 use penstock_metadata::keys::feed::{self, Slot};
 use penstock_metadata::keys::log::BatchFacts;
 use penstock_metadata::keys::{Family, Keyspace, log_start};
 use penstock_metadata::kv::memory::{MemoryFaults, MemoryStore};
-use penstock_metadata::kv::{Isolation, Priority, RangeOptions, SharedStore, WriteConflict, prefixed};
+use penstock_metadata::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, prefixed};
 use penstock_metadata::order_rows::OrderRows;
+use penstock_metadata::standing::Standing;
 use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_types::{
@@ -47,6 +53,7 @@ fn committer(store: &SharedStore) -> Committer<AllExist> {
         topics: AllExist,
         producer_expiry: Duration::from_secs(3_600),
         order_rows: OrderRows::default(),
+        standing: Standing::default(),
     }
 }
 
@@ -205,4 +212,72 @@ async fn commits_of_one_version_know_their_offsets_and_leave_a_row_each() {
     assert_eq!(order_rows(&store).await, 1);
     commit(&next, 9_001, &[(0, 1)]).await;
     assert_eq!(order_rows(&store).await, 1);
+}
+
+/// An object of one batch without a producer.
+fn plain_object(number: u64, of: TopicPartition) -> ObjectToCommit {
+    let facts =
+        BatchFacts { length: 100, records: 2, flags: 0, base_timestamp: 1, max_timestamp: 1, producer: None };
+    let batches = vec![BatchToCommit { partition: of, position: 0, facts, refused: None }];
+    ObjectToCommit { id: ObjectId::new(Incarnation::FIRST, StoreVersion::new(9), number), size: 100, batches }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_commit_reads_nothing_and_is_as_good_as_one_that_reads() {
+    let store = memory();
+    let cluster = Cluster::new(&store, "c");
+    let topics = cluster.make(cluster.plans(2, 1)).await;
+    let of = |index: usize| TopicPartition { topic: topics[index], partition: PartitionIndex::new(0) };
+    let counts = Arc::new(Counts::default());
+    let catalog = cluster.catalog().await;
+    let committer = cluster.committer(Counted::over(&store, &counts), &catalog);
+    let first = async |object: &ObjectToCommit| committer.first_attempt(std::slice::from_ref(object)).await;
+    let offset = |outcomes: &[ObjectOutcome]| match &outcomes[0] {
+        ObjectOutcome::Committed { row, offsets } if row.verdicts.is_empty() => {
+            Some(offsets.values().next().expect("an offset").get())
+        }
+        ObjectOutcome::Committed { .. } | ObjectOutcome::BelowCutoff => None,
+    };
+    assert_eq!(offset(&first(&plain_object(0, of(0))).await.expect("a commit")), Some(0));
+    let before = reads(&counts);
+    assert_eq!(offset(&first(&plain_object(1, of(0))).await.expect("a commit")), Some(2));
+    let after = reads(&counts);
+    assert_eq!([after[0] - before[0], after[1] - before[1]], [1, 1], "only its offsets");
+
+    // Sent twice, although it shouldn't be: the first one stands.
+    assert_eq!(first(&plain_object(1, of(0))).await, Err(StoreError::Conflict));
+    let again = committer.attempt(&[plain_object(1, of(0))]).await.expect("what became of it");
+    assert!(matches!(&again[0], ObjectOutcome::Committed { row, .. } if row.verdicts.is_empty()));
+
+    // A topic made meanwhile is found, by reading.
+    let names = cluster.plans(3, 1).split_off(2);
+    let made = TopicPartition { topic: cluster.make(names).await[0], partition: PartitionIndex::new(0) };
+    assert_eq!(offset(&first(&plain_object(2, made)).await.expect("a commit")), Some(0));
+    catalog.refresh().await.expect("the catalog");
+    assert_eq!(offset(&first(&plain_object(3, made)).await.expect("a commit")), Some(2));
+
+    // One deleted meanwhile is not written to.
+    cluster.delete(topics[1]).await;
+    assert_eq!(first(&plain_object(4, of(1))).await, Err(StoreError::Conflict));
+    let refused = committer.attempt(&[plain_object(4, of(1))]).await.expect("a commit");
+    assert!(matches!(&refused[0], ObjectOutcome::Committed { row, .. } if row.verdicts.len() == 1));
+
+    // Nor is anything committed that fell below the cutoff meanwhile.
+    catalog.refresh().await.expect("the catalog");
+    assert!(offset(&first(&plain_object(5, of(0))).await.expect("a commit")).is_some());
+    let mut transaction = store.begin(Priority::Default);
+    let cutoff = Cutoff { incarnation: Incarnation::FIRST, version: StoreVersion::new(10) };
+    transaction.set(&cutoff_key(&cluster.keyspace), &encode_cutoff(cutoff), WriteConflict::Yes);
+    transaction.commit().await.expect("a commit");
+    assert_eq!(first(&plain_object(6, of(0))).await, Err(StoreError::Conflict));
+    let outcomes = committer.attempt(&[plain_object(6, of(0))]).await;
+    assert_eq!(outcomes, Ok(vec![ObjectOutcome::BelowCutoff]));
+
+    // What was read is used for a second, and not longer.
+    pause(Duration::from_secs(2)).await;
+    let mut late = plain_object(7, of(0));
+    late.id = ObjectId::new(Incarnation::FIRST, StoreVersion::new(20), 7);
+    let before = reads(&counts);
+    assert!(offset(&first(&late).await.expect("a commit")).is_some());
+    assert!(reads(&counts)[0] - before[0] > 1);
 }

@@ -144,12 +144,12 @@ impl Produce {
 
     /// Commits `objects` until it is known what came of each.
     async fn settle(&self, objects: &[ObjectToCommit], begun: Instant) -> Vec<Result<ObjectOutcome, GaveUp>> {
-        match self.try_commit(objects, begun).await {
+        match self.try_commit(objects, begun, true).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(StoreError::TooLarge { .. }) if objects.len() > 1 => {
                 let mut outcomes = Vec::with_capacity(objects.len());
                 for object in objects {
-                    let one = self.try_commit(std::slice::from_ref(object), begun).await;
+                    let one = self.try_commit(std::slice::from_ref(object), begun, false).await;
                     outcomes.push(match one {
                         Ok(mut one) => one.pop().ok_or(GaveUp(AppendError::Failed)),
                         Err(error) => Err(gave_up(&error)),
@@ -162,18 +162,24 @@ impl Produce {
     }
 
     /// Attempts the commit until it succeeds, or certainly did not happen and is past its deadline or refused for
-    /// good. Once an attempt may have happened there is no giving up.
+    /// good. Once an attempt may have happened there is no giving up. `first`: no commit of them was ever sent.
     async fn try_commit(
         &self,
         objects: &[ObjectToCommit],
         begun: Instant,
+        mut first: bool,
     ) -> Result<Vec<ObjectOutcome>, StoreError> {
         let deadline = begun + self.settings.deadline * 2;
         let mut may_have_happened = false;
         let mut wait = Duration::from_millis(1);
         loop {
             let started = Instant::now();
-            let error = match self.parts.committer.attempt(objects).await {
+            let attempt = if std::mem::take(&mut first) {
+                self.parts.committer.first_attempt(objects).await
+            } else {
+                self.parts.committer.attempt(objects).await
+            };
+            let error = match attempt {
                 Ok(outcomes) => {
                     count(&self.stats.commits, 1);
                     let newest = outcomes.iter().filter_map(|outcome| match outcome {

@@ -20,6 +20,7 @@ use penstock_metadata::lookup::LogReader;
 use penstock_metadata::order_rows::OrderRows;
 use penstock_metadata::producer_expiry::JUMP;
 use penstock_metadata::producer_ids::ProducerIds;
+use penstock_metadata::standing::Standing;
 use penstock_metadata::topics::{TopicAdmin, TopicCatalog};
 use penstock_metadata::views::Views;
 use penstock_storage::bucket::Bucket;
@@ -82,9 +83,10 @@ pub(super) async fn start(
         store: Arc::clone(&store),
         keyspace: keyspace.clone(),
         incarnation: cluster.incarnation,
-        topics: CatalogGround { catalog: Arc::clone(&topics), keyspace: keyspace.clone() },
+        topics: CatalogGround::new(Arc::clone(&topics), keyspace.clone()),
         producer_expiry,
         order_rows: OrderRows::default(),
+        standing: Standing::default(),
     };
     let sealer =
         Sealer::new(Arc::clone(&store), keyspace.clone(), seal_settings(&config), Arc::clone(&agents) as _);

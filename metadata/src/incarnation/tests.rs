@@ -82,6 +82,7 @@ async fn commit(
         topics: AllExist,
         producer_expiry: Duration::from_secs(3_600),
         order_rows: Default::default(),
+        standing: Default::default(),
     };
     let version = store.begin(Priority::Default).read_version().await.expect("a version");
     let facts =

@@ -219,6 +219,7 @@ impl World {
             topics: AllExist,
             producer_expiry: Duration::from_secs(3_600),
             order_rows: Default::default(),
+            standing: Default::default(),
         };
         for number in objects {
             let producer = BatchProducer {

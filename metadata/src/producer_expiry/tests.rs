@@ -42,6 +42,7 @@ impl World {
             topics: AllExist,
             producer_expiry: HOUR,
             order_rows: Default::default(),
+            standing: Default::default(),
         };
         let ids = ProducerIds::new(Arc::clone(&store), keyspace.clone(), Incarnation::FIRST, HOUR);
         Self { memory, store, keyspace, committer, ids, randomness: SeededRandomness::new(seed) }

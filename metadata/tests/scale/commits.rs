@@ -10,6 +10,8 @@ use penstock_metadata::commit::{Committer, ObjectOutcome};
 use penstock_metadata::ground::CatalogGround;
 use penstock_metadata::keys::log::{BatchFacts, BatchProducer};
 use penstock_metadata::kv::{Isolation, Priority, SharedStore, StoreError, WriteConflict};
+use penstock_metadata::order_rows::OrderRows;
+use penstock_metadata::standing::Standing;
 use penstock_types::{
     Incarnation, ObjectId, ProducerEpoch, ProducerId, Randomness, SeededRandomness, Sequence, StoreVersion,
     TopicPartition, pause,
@@ -266,7 +268,13 @@ impl Field {
             Kind::Plain(shape) => How::Plain { shape: Arc::clone(shape), number: self.producers },
             Kind::NextOffset => How::NextOffset,
             Kind::Commit { idempotent, offsets } => How::Commit {
-                committer: Committer { store: Arc::clone(&store), ..self.committer.clone() },
+                // A writer is an agent: it has read nothing for the others.
+                committer: Committer {
+                    store: Arc::clone(&store),
+                    order_rows: OrderRows::default(),
+                    standing: Standing::default(),
+                    ..self.committer.clone()
+                },
                 producer: idempotent.then_some(self.producers as i64),
                 offsets: *offsets,
             },
@@ -384,7 +392,7 @@ impl Writer {
             }
             How::NextOffset => next_offset(&self.store, &self.partitions, object).await,
             How::Commit { committer, offsets, .. } => {
-                let outcomes = committer.attempt(std::slice::from_ref(object)).await?;
+                let outcomes = committer.first_attempt(std::slice::from_ref(object)).await?;
                 let ObjectOutcome::Committed { row, offsets: found } = &outcomes[0] else {
                     panic!("no cutoff moves")
                 };

@@ -123,6 +123,12 @@ impl Cluster {
         made.into_iter().map(|made| made.expect("a free name").id).collect()
     }
 
+    /// Deletes a topic.
+    pub async fn delete(&self, topic: TopicId) {
+        let deleted = self.admin.delete_topics(&[topic], Request::new(false, 60_000)).await;
+        deleted.into_iter().for_each(|deleted| deleted.expect("it is there"));
+    }
+
     /// A new catalog of its topics, read from the store.
     pub async fn catalog(&self) -> Arc<TopicCatalog> {
         let store = Arc::clone(&self.store);
@@ -136,9 +142,10 @@ impl Cluster {
             store,
             keyspace: self.keyspace.clone(),
             incarnation: Incarnation::FIRST,
-            topics: CatalogGround { catalog: Arc::clone(catalog), keyspace: self.keyspace.clone() },
+            topics: CatalogGround::new(Arc::clone(catalog), self.keyspace.clone()),
             producer_expiry: Duration::from_secs(3_600),
             order_rows: Default::default(),
+            standing: Default::default(),
         }
     }
 }
