@@ -92,7 +92,7 @@ pub struct Committer<G> {
     pub topics: G,
     /// How long a producer that doesn't write is remembered (`producer.id.expiration.ms`).
     pub producer_expiry: Duration,
-    /// Which order rows it has to clear.
+    /// Which order rows are there.
     pub order_rows: OrderRows,
     /// What it has read lately.
     pub standing: Standing,
@@ -203,12 +203,12 @@ impl<G: TopicGround> Committer<G> {
     ) -> Result<Attempt, StoreError> {
         let ToWrite { append, rows, objects } = written;
         self.write(transaction.as_mut(), &append, &rows);
-        let order_rows = self.order_rows.write(&self.keyspace, transaction.as_mut(), &append, version);
+        let clears = self.order_rows.write(&self.keyspace, transaction.as_mut(), &append, version);
         let committed = transaction.commit().await?;
         let stamp = committed.stamp.ok_or(StoreError::Failed {
             reason: "a commit with mutations answered without a stamp".to_owned(),
         })?;
-        self.order_rows.wrote(&self.keyspace, self.incarnation, stamp, order_rows);
+        clears.into_iter().for_each(|version| self.order_rows.cleared(self.incarnation, version));
         for (index, row) in objects {
             let row = ObjectRow { stamp, ..row };
             outcomes[index] = Some(ObjectOutcome::Committed { row, offsets: BTreeMap::new() });

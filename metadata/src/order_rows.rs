@@ -1,24 +1,21 @@
-//! The order rows of an agent's last commits: written by each, cleared by the next.
+//! The order rows of commits: written by each, cleared every so often by whoever commits.
 //!
-//! Invariant: a row is only cleared when its own commit has returned; who still reads at that commit's version finds it
-//! there all the same. Rows of commits that did not succeed for certain, and of agents that died, are swept.
+//! Invariant: a row is only cleared by a transaction that reads at a later version, so its own commit has long been
+//! visible; who still reads at that commit's version finds it there all the same.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
-use penstock_types::{Incarnation, StoreVersion, Versionstamp};
+use penstock_types::{Incarnation, StoreVersion};
 
 use crate::append::Append;
 use crate::keys::{Keyspace, order};
-use crate::kv::{Transaction, WriteConflict, limits};
+use crate::kv::{Transaction, WriteConflict};
 
-/// How many rows one commit clears.
-const MOST_CLEARED: usize = 64;
-/// How often an agent sweeps, by the store's versions; its first commit does too.
-const SWEEP: Duration = Duration::from_secs(3_600);
+/// After so many commits an agent clears what is there, whoever wrote it.
+const COMMITS: u32 = 64;
 
-/// Which order rows an agent has to clear. Clones share it.
+/// What an agent knows of order rows that are still there. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct OrderRows {
     known: Arc<Mutex<Known>>,
@@ -26,51 +23,51 @@ pub struct OrderRows {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Keys that nobody needs any more.
-    written: Vec<Vec<u8>>,
-    /// The version below which everybody's rows were cleared.
-    swept: Option<StoreVersion>,
+    /// Below it nothing is left, in that incarnation; at first nothing is known.
+    cleared: Option<(Incarnation, StoreVersion)>,
+    /// Commits since.
+    commits: u32,
 }
 
 impl OrderRows {
-    /// Writes what a commit appends, and clears what earlier ones wrote; answers how many rows it wrote.
+    /// Writes what a commit appends; now and then clears rows, of this agent and of others, dead ones too. `now` is the
+    /// version that the transaction reads at. Answers up to where it clears, if it does.
     pub(crate) fn write(
         &self,
         keyspace: &Keyspace,
         transaction: &mut dyn Transaction,
         append: &Append,
         now: StoreVersion,
-    ) -> usize {
+    ) -> Option<StoreVersion> {
+        let incarnation = append.incarnation();
+        if !append.counts().is_empty() {
+            let prefix = order::prefix(keyspace, incarnation);
+            for (number, value) in order::encode(append.counts()).iter().enumerate() {
+                transaction.set_stamped_key(&prefix, &order::suffix(number), value, WriteConflict::No);
+            }
+        }
         let mut known = self.known.lock();
-        let keep = known.written.len().saturating_sub(MOST_CLEARED);
-        for key in known.written.drain(keep..) {
-            transaction.clear(&key, WriteConflict::No);
+        known.commits += 1;
+        if known.cleared.is_some() && known.commits < COMMITS {
+            return None;
         }
-        let interval = SWEEP.as_secs() * limits::VERSIONS_PER_SECOND;
-        if known.swept.is_none_or(|swept| now.get().saturating_sub(swept.get()) >= interval) {
-            known.swept = Some(now);
-            transaction.clear_range(order::below(keyspace, append.incarnation(), now), WriteConflict::No);
+        known.commits = 0;
+        // From where it left off: the rows below are gone, and a store may have to step over what they left behind.
+        let rows = match known.cleared {
+            Some((of, from)) if of == incarnation => order::between(keyspace, incarnation, from, now),
+            _ => order::below(keyspace, incarnation, now),
+        };
+        if rows.start >= rows.end {
+            return None;
         }
-        if append.counts().is_empty() {
-            return 0;
-        }
-        let values = order::encode(append.counts());
-        let prefix = order::prefix(keyspace, append.incarnation());
-        for (number, value) in values.iter().enumerate() {
-            transaction.set_stamped_key(&prefix, &order::suffix(number), value, WriteConflict::No);
-        }
-        values.len()
+        transaction.clear_range(rows, WriteConflict::No);
+        Some(now)
     }
 
-    /// A commit succeeded that wrote so many rows.
-    pub(crate) fn wrote(
-        &self,
-        keyspace: &Keyspace,
-        incarnation: Incarnation,
-        stamp: Versionstamp,
-        rows: usize,
-    ) {
-        let keys = (0..rows).map(|number| order::key(keyspace, incarnation, stamp, number));
-        self.known.lock().written.extend(keys);
+    /// The commit that clears up to `version` succeeded.
+    pub(crate) fn cleared(&self, incarnation: Incarnation, version: StoreVersion) {
+        let mut known = self.known.lock();
+        let cleared = Some((incarnation, version));
+        known.cleared = known.cleared.max(cleared);
     }
 }

@@ -26,6 +26,7 @@ use penstock_metadata::kv::memory::{MemoryFaults, MemoryStore};
 use penstock_metadata::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, prefixed};
 use penstock_metadata::order_rows::OrderRows;
 use penstock_metadata::standing::Standing;
+use penstock_metadata::topics::Request;
 use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_types::{
@@ -177,7 +178,7 @@ async fn order_rows(store: &SharedStore) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn commits_of_one_version_know_their_offsets_and_leave_a_row_each() {
+async fn commits_of_one_version_know_their_offsets_and_their_order_rows_go() {
     let store = memory();
     let agents: Vec<_> = (0..10).map(|_| committer(&store)).collect();
     let mut seen = [Vec::new(), Vec::new()];
@@ -202,7 +203,7 @@ async fn commits_of_one_version_know_their_offsets_and_leave_a_row_each() {
             next += records;
         }
     }
-    assert_eq!(order_rows(&store).await, agents.len(), "each agent's last commit left its row");
+    assert!((agents.len()..=200).contains(&order_rows(&store).await));
 
     // Those agents are gone. The first commit of another sweeps.
     drop(agents);
@@ -210,8 +211,11 @@ async fn commits_of_one_version_know_their_offsets_and_leave_a_row_each() {
     let next = committer(&store);
     commit(&next, 9_000, &[(0, 1)]).await;
     assert_eq!(order_rows(&store).await, 1);
-    commit(&next, 9_001, &[(0, 1)]).await;
-    assert_eq!(order_rows(&store).await, 1);
+    for object in 9_001..9_200 {
+        pause(Duration::from_millis(1)).await;
+        commit(&next, object, &[(0, 1)]).await;
+        assert!(order_rows(&store).await <= 65);
+    }
 }
 
 /// An object of one batch without a producer.
@@ -257,7 +261,8 @@ async fn a_first_commit_reads_nothing_and_is_as_good_as_one_that_reads() {
     assert_eq!(offset(&first(&plain_object(3, made)).await.expect("a commit")), Some(2));
 
     // One deleted meanwhile is not written to.
-    cluster.delete(topics[1]).await;
+    let deleted = cluster.admin.delete_topics(&topics[1..], Request::new(false, 60_000)).await;
+    assert_eq!(deleted, [Ok(())]);
     assert_eq!(first(&plain_object(4, of(1))).await, Err(StoreError::Conflict));
     let refused = committer.attempt(&[plain_object(4, of(1))]).await.expect("a commit");
     assert!(matches!(&refused[0], ObjectOutcome::Committed { row, .. } if row.verdicts.len() == 1));

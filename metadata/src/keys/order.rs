@@ -10,9 +10,9 @@
 //!
 //! - **Written** blindly by every commit, under stamped keys. **Read** by the same commit, at its own version: one
 //!   range from behind its own rows to the version's end.
-//! - **Cleared** by the same agent's next commit; those of agents that died, by whoever sweeps them (an hour later at most). At an
-//!   older version they can still be read.
-//! - **Cardinality**: about one per agent. **Size**: 17-byte keys; 17 bytes a topic and 3 to 6 a partition.
+//! - **Cleared** by every 64th commit of an agent and by its first one, whoever wrote them. At an older version they can
+//!   still be read.
+//! - **Cardinality**: some dozens per agent. **Size**: 17-byte keys; 17 bytes a topic and 3 to 6 a partition.
 
 use std::collections::BTreeMap;
 
@@ -57,6 +57,16 @@ pub fn behind(keyspace: &Keyspace, incarnation: Incarnation, stamp: Versionstamp
 /// All rows below a version of `incarnation`.
 pub fn below(keyspace: &Keyspace, incarnation: Incarnation, version: StoreVersion) -> KeyRange {
     keyspace.family(Family::Order)..from_version(keyspace, incarnation, version)
+}
+
+/// The rows from one version of `incarnation` to another.
+pub fn between(
+    keyspace: &Keyspace,
+    incarnation: Incarnation,
+    from: StoreVersion,
+    to: StoreVersion,
+) -> KeyRange {
+    from_version(keyspace, incarnation, from)..from_version(keyspace, incarnation, to)
 }
 
 fn from_version(keyspace: &Keyspace, incarnation: Incarnation, version: StoreVersion) -> Vec<u8> {

@@ -89,7 +89,8 @@ pub struct Cluster {
     pub store: SharedStore,
     /// Its keys.
     pub keyspace: Keyspace,
-    admin: TopicAdmin,
+    /// Who makes topics.
+    pub admin: TopicAdmin,
 }
 
 impl Cluster {
@@ -121,12 +122,6 @@ impl Cluster {
     pub async fn make(&self, plans: Vec<PlannedTopic>) -> Vec<TopicId> {
         let made = self.admin.create_topics(plans, Request::new(false, 60_000)).await;
         made.into_iter().map(|made| made.expect("a free name").id).collect()
-    }
-
-    /// Deletes a topic.
-    pub async fn delete(&self, topic: TopicId) {
-        let deleted = self.admin.delete_topics(&[topic], Request::new(false, 60_000)).await;
-        deleted.into_iter().for_each(|deleted| deleted.expect("it is there"));
     }
 
     /// A new catalog of its topics, read from the store.
