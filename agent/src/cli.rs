@@ -26,6 +26,7 @@ mod output;
 mod produce;
 mod several;
 mod topics;
+mod verify;
 
 pub use error::CommandError;
 
@@ -71,6 +72,8 @@ enum Command {
     Consume(consume::ConsumeArguments),
     /// Measure throughput and latency of a cluster
     Bench(bench::BenchArguments),
+    /// Write and read load of which everything is known, and say what is lost, doubled or out of order
+    Verify(verify::VerifyArguments),
     /// Check that an agent with this configuration could work: bucket rights, metadata store, addresses
     Doctor(doctor::DoctorArguments),
     /// Read the metadata as it is stored; begin its new life after a restore
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Produce(arguments) => produce::run(&arguments),
         Command::Consume(arguments) => consume::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Metadata(arguments) => metadata::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, &mut CommandLine::command()),

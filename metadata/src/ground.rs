@@ -34,11 +34,16 @@ impl CatalogGround {
 
     /// The topics of an up-to-date catalog. Only the deletion of one of them disturbs the commit, and no other commit
     /// is disturbed by it.
-    fn from_catalog(&self, transaction: &mut dyn Transaction, known: Lookup, ids: &[TopicId]) -> Topics {
+    fn of_catalog(&self, transaction: &mut dyn Transaction, known: Lookup, ids: &[TopicId]) -> Topics {
         for id in ids {
             transaction.add_read_conflict(single_key(&row_key(&self.keyspace, *id)));
         }
-        known.topics.into_iter().flatten().map(|topic| (topic.id, (topic.partitions, topic.created))).collect()
+        known
+            .topics
+            .into_iter()
+            .flatten()
+            .map(|topic| (topic.id, (topic.partitions, topic.created)))
+            .collect()
     }
 }
 
@@ -59,7 +64,7 @@ impl TopicGround for CatalogGround {
         let known = self.catalog.lookup(&ids);
         let topics = if known.version == version {
             *self.known.lock() = Some((read_at, version));
-            self.from_catalog(transaction, known, &ids)
+            self.of_catalog(transaction, known, &ids)
         } else {
             let rows = read_rows(transaction, &self.keyspace, &ids, Isolation::Serializable).await?;
             let topics = ids.iter().zip(rows);
@@ -79,7 +84,7 @@ impl TopicGround for CatalogGround {
         if *self.known.lock() != Some((version, known.version)) {
             return None;
         }
-        let topics = self.from_catalog(transaction, known, &ids);
+        let topics = self.of_catalog(transaction, known, &ids);
         Some(ground_of(partitions, &topics))
     }
 }

@@ -61,7 +61,8 @@ impl<G: TopicGround> Committer<G> {
     /// Appends at a version that was read at before; `None` if that has to be decided by reading, and nothing was sent.
     async fn append_unread(&self, objects: &[ObjectToCommit]) -> Result<Option<Attempt>, StoreError> {
         let Some(Read { version, cutoff, .. }) = self.standing.get() else { return Ok(None) };
-        let idempotent = |object: &ObjectToCommit| object.batches.iter().any(|batch| batch.facts.producer.is_some());
+        let idempotent =
+            |object: &ObjectToCommit| object.batches.iter().any(|batch| batch.facts.producer.is_some());
         if objects.iter().any(|object| idempotent(object) || cutoff.refuses(&object.id)) {
             return Ok(None);
         }

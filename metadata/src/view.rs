@@ -149,8 +149,8 @@ impl PartitionView {
     pub(crate) fn confirm(&self, version: StoreVersion, counters: &Counters) -> bool {
         let mut view = self.view.write();
         let was_read = view.version != StoreVersion::ZERO;
-        let unchanged = view.state.next_offset.get() == counters.of(self.partition)
-            && view.changes == counters.changes();
+        let unchanged =
+            view.state.next_offset.get() == counters.of(self.partition) && view.changes == counters.changes();
         if was_read && unchanged {
             view.version = view.version.max(version);
         }

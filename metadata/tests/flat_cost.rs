@@ -130,7 +130,8 @@ impl Bench {
     async fn commit(&mut self, count: u64) {
         for _ in 0..count.div_ceil(COMMITTERS) {
             let made: Vec<_> = self.lanes.iter_mut().map(|lane| lane.object(self.partitions)).collect();
-            let commits = made.iter().map(|(object, _)| self.committer.first_attempt(std::slice::from_ref(object)));
+            let commits =
+                made.iter().map(|(object, _)| self.committer.first_attempt(std::slice::from_ref(object)));
             for outcome in join_all(commits).await {
                 let outcomes = outcome.expect("nobody conflicts");
                 let ObjectOutcome::Committed { offsets, .. } = &outcomes[0] else {

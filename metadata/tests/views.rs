@@ -23,15 +23,17 @@ use penstock_metadata::keys::feed::{self, Slot};
 use penstock_metadata::keys::log::BatchFacts;
 use penstock_metadata::keys::{Family, Keyspace, log_start};
 use penstock_metadata::kv::memory::{MemoryFaults, MemoryStore};
-use penstock_metadata::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, prefixed};
+use penstock_metadata::kv::{
+    Isolation, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, prefixed,
+};
 use penstock_metadata::order_rows::OrderRows;
 use penstock_metadata::standing::Standing;
 use penstock_metadata::topics::Request;
 use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_types::{
-    Incarnation, ObjectId, Offset, PartitionIndex, SeededRandomness, StoreVersion, TopicId,
-    TopicPartition, pause,
+    Incarnation, ObjectId, Offset, PartitionIndex, SeededRandomness, StoreVersion, TopicId, TopicPartition,
+    pause,
 };
 
 fn partition(number: i32) -> TopicPartition {

@@ -18,8 +18,8 @@ mod agent_metrics;
 mod consumer;
 mod end_to_end;
 mod load;
-mod progress;
-mod report;
+pub(super) mod progress;
+pub(super) mod report;
 mod topic;
 
 /// The arguments of `bench`.

@@ -3,10 +3,10 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Steps of a bar that shows a share.
-pub(super) const STEPS: u64 = 1000;
+pub(in crate::cli) const STEPS: u64 = 1000;
 
 /// A bar from 0 to [`STEPS`]; nothing is drawn where standard error is no terminal.
-pub(super) fn bar() -> ProgressBar {
+pub(in crate::cli) fn bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr_with_hz(4));
     let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {percent}% {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

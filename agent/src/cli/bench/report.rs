@@ -35,15 +35,15 @@ pub(super) struct Report {
 
 /// A latency's distribution, in milliseconds.
 #[derive(Debug, Serialize)]
-pub(super) struct Latency {
-    pub(super) what: &'static str,
-    pub(super) samples: u64,
-    pub(super) mean_ms: f64,
-    pub(super) p50_ms: f64,
-    pub(super) p90_ms: f64,
-    pub(super) p99_ms: f64,
-    pub(super) p999_ms: f64,
-    pub(super) max_ms: f64,
+pub(in crate::cli) struct Latency {
+    pub(in crate::cli) what: &'static str,
+    pub(in crate::cli) samples: u64,
+    pub(in crate::cli) mean_ms: f64,
+    pub(in crate::cli) p50_ms: f64,
+    pub(in crate::cli) p90_ms: f64,
+    pub(in crate::cli) p99_ms: f64,
+    pub(in crate::cli) p999_ms: f64,
+    pub(in crate::cli) max_ms: f64,
 }
 
 /// What the agent spent meanwhile.
@@ -59,18 +59,18 @@ pub(super) struct AgentReport {
 }
 
 /// A histogram of microseconds, up to an hour, three digits.
-pub(super) fn histogram() -> Histogram<u64> {
+pub(in crate::cli) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant bounds are valid")
 }
 
 /// Counts a latency.
-pub(super) fn record(histogram: &mut Histogram<u64>, latency: Duration) {
+pub(in crate::cli) fn record(histogram: &mut Histogram<u64>, latency: Duration) {
     histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1));
 }
 
 impl Latency {
     /// The distribution of what was counted.
-    pub(super) fn of(what: &'static str, histogram: &Histogram<u64>) -> Self {
+    pub(in crate::cli) fn of(what: &'static str, histogram: &Histogram<u64>) -> Self {
         let ms = |microseconds: u64| microseconds as f64 / 1000.0;
         let quantile = |quantile| ms(histogram.value_at_quantile(quantile));
         Self {

@@ -1,0 +1,192 @@
+//! The readers of a run: those that follow, the one that reads everything at the end, and who asks for the ends.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::time::Instant;
+
+use super::Run;
+use super::ledger::{Follow, Violation};
+use super::record::{self, Content, Identity};
+use crate::cli::CommandError;
+use crate::cli::client::{Context, failed};
+use crate::cli::error::Outcome;
+
+/// How long records are waited for at a time.
+const POLL: Duration = Duration::from_millis(100);
+/// How often the ends are asked for.
+const ENDS: Duration = Duration::from_millis(500);
+/// How long an answer about ends is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads all partitions from their beginnings.
+struct Reader<'a> {
+    run: &'a Run<'a>,
+    consumer: BaseConsumer<Context>,
+    follows: BTreeMap<i32, Follow>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(run: &'a Run<'a>) -> Result<Self, CommandError> {
+        let (consumer, context) = consumer(run)?;
+        let mut list = TopicPartitionList::new();
+        let fail = |error| failed(&run.arguments.connect.bootstrap, &context, "can't begin to read", error);
+        for partition in run.ledger.partitions() {
+            list.add_partition_offset(&run.topic, partition, Offset::Offset(0)).map_err(fail)?;
+        }
+        consumer.assign(&list).map_err(fail)?;
+        let follows = run.ledger.partitions().map(|partition| (partition, Follow::default())).collect();
+        Ok(Self { run, consumer, follows })
+    }
+
+    /// Takes what comes within a moment; `each` gets the records of this run.
+    fn poll(&mut self, mut each: impl FnMut(i32, Identity, u64)) {
+        for _ in 0..1_000 {
+            match self.consumer.poll(POLL) {
+                Some(Ok(message)) => self.run.look(&mut self.follows, &message, &mut each),
+                // Connections come and go; whatever can't be read in the end is told.
+                Some(Err(error)) => self.run.reading_failed(&error),
+                None => return,
+            }
+        }
+    }
+
+    /// The partitions that have not been read to `end`.
+    fn behind(&self, end: impl Fn(i32) -> u64) -> Vec<(i32, u64, u64)> {
+        let behind = |(partition, follow): (&i32, &Follow)| (*partition, follow.next, end(*partition));
+        self.follows.iter().map(behind).filter(|(_, next, end)| next < end).collect()
+    }
+}
+
+impl Run<'_> {
+    fn look(
+        &self,
+        follows: &mut BTreeMap<i32, Follow>,
+        message: &BorrowedMessage<'_>,
+        each: &mut impl FnMut(i32, Identity, u64),
+    ) {
+        let partition = message.partition();
+        let (Ok(offset), Some(follow)) = (u64::try_from(message.offset()), follows.get_mut(&partition))
+        else {
+            return self.ledger.found(Violation::Foreign, format!("partition {partition}: not of the topic"));
+        };
+        let place = || format!("partition {partition}, offset {offset}");
+        let expected = follow.next;
+        if let Some(violation) = follow.step(offset) {
+            self.ledger.found(violation, format!("{}: {expected} was expected", place()));
+        }
+        match record::read(message.payload(), self.id, partition) {
+            Content::Sound(identity) => {
+                if let Some(violation) = follow.record(identity) {
+                    self.ledger.found(violation, format!("{}: {identity:?}", place()));
+                }
+                self.ledger.read(partition, offset, identity);
+                each(partition, identity, offset);
+            }
+            Content::Foreign => self.ledger.found(Violation::Foreign, place()),
+            Content::Damaged => self.ledger.found(Violation::Damaged, place()),
+        }
+    }
+
+    fn reading_failed(&self, error: &KafkaError) {
+        let refused = [RDKafkaErrorCode::OffsetOutOfRange, RDKafkaErrorCode::AutoOffsetReset];
+        if error.rdkafka_error_code().is_some_and(|code| refused.contains(&code)) {
+            self.ledger.found(Violation::OutOfRange, error.to_string());
+        } else {
+            tracing::debug!(%error, "a reader's poll");
+        }
+    }
+
+    fn unreadable(&self, behind: Vec<(i32, u64, u64)>) {
+        for (partition, next, end) in behind {
+            self.ledger.found(
+                Violation::Unreadable,
+                format!("partition {partition}: read up to {next}, and it ends at {end} at least"),
+            );
+        }
+    }
+}
+
+fn consumer(run: &Run<'_>) -> Result<(BaseConsumer<Context>, Context), CommandError> {
+    let context = Context::default();
+    let mut config = run.arguments.connect.client_config()?;
+    config
+        .set("group.id", "penstock-verify")
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "error")
+        .set("isolation.level", "read_uncommitted")
+        .set("fetch.wait.max.ms", "500");
+    run.arguments.connect.apply_client_options(&mut config)?;
+    Ok((run.arguments.connect.create(&config, context.clone())?, context))
+}
+
+/// Follows while it is written, and then to the end.
+pub(super) fn follow(run: &Run<'_>) -> Outcome {
+    let mut reader = Reader::new(run)?;
+    let mut deadline = None;
+    while !run.stop.is_set() || deadline.is_none() {
+        reader.poll(|_, _, _| {});
+        if !run.written.load(Ordering::Acquire) {
+            continue;
+        }
+        let deadline = *deadline.get_or_insert_with(|| run.deadline());
+        let behind = reader.behind(|partition| run.ledger.least_end(partition));
+        if behind.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            run.unreadable(behind);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Reads everything from the beginning, as a consumer that comes late, and holds it against what was acknowledged.
+pub(super) fn read_all(run: &Run<'_>) -> Outcome {
+    let mut reader = Reader::new(run)?;
+    let mut found: BTreeMap<i32, HashMap<Identity, u64>> = BTreeMap::new();
+    let deadline = run.deadline();
+    loop {
+        reader.poll(|partition, identity, offset| {
+            found.entry(partition).or_default().entry(identity).or_insert(offset);
+        });
+        let behind = reader.behind(|partition| run.ledger.least_end(partition));
+        if behind.is_empty() {
+            break;
+        }
+        if Instant::now() >= deadline {
+            run.unreadable(behind);
+            break;
+        }
+    }
+    let nothing = HashMap::new();
+    for partition in run.ledger.partitions() {
+        run.ledger.judge(partition, found.get(&partition).unwrap_or(&nothing));
+    }
+    Ok(())
+}
+
+/// Asks for the partitions' ends while it is written, and once more afterwards.
+pub(super) fn watch_ends(run: &Run<'_>) -> Outcome {
+    let (consumer, _) = consumer(run)?;
+    loop {
+        let written = run.written.load(Ordering::Acquire);
+        for partition in run.ledger.partitions() {
+            let least = run.ledger.least_end(partition);
+            match consumer.fetch_watermarks(&run.topic, partition, PATIENCE) {
+                Ok((_, end)) => run.ledger.end(partition, least, u64::try_from(end).unwrap_or(0)),
+                Err(error) => tracing::debug!(%error, partition, "the end wasn't told"),
+            }
+        }
+        if written {
+            return Ok(());
+        }
+        std::thread::park_timeout(ENDS);
+    }
+}
