@@ -215,7 +215,12 @@ part_cluster() {
     if ! command -v python3 >/dev/null; then skip cluster 'no python3'; return; fi
     local reason
     reason=$(without_foundationdb) || reason=
-    python3 tests/cluster/run.py --without-foundationdb "$reason" 2>&1 | tee "$LOGS/cluster.log"
+    if [ -z "$reason" ] && ! logged build cargo build -q --workspace --bin penstock --example matrix-client; then
+        fail 'cluster: the Rust clients do not build'
+        return
+    fi
+    PENSTOCK_MATRIX_CLIENT=$TARGET/debug/examples/matrix-client \
+        python3 tests/cluster/run.py --without-foundationdb "$reason" 2>&1 | tee "$LOGS/cluster.log"
     count_part cluster
 }
 

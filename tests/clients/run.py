@@ -10,7 +10,11 @@ target/test-state), unless PENSTOCK_TEST_INSTALL=0.
 
     tests/clients/run.py --bootstrap 127.0.0.1:9092
 
-runs the cells against a broker that is there, for instance Apache Kafka: what they expect has to hold there too.
+runs the cells against a broker that is there, for instance Apache Kafka: what they expect has to hold there too. With more than one
+address, those of a cluster's agents, each client is told of one of them alone, and what it did is looked at through another:
+
+    tests/clients/run.py --bootstrap 127.0.0.1:19092,127.0.0.1:19093,127.0.0.1:19094 [--smoke] \\
+        [--http 127.0.0.1:19644,127.0.0.1:19645,127.0.0.1:19646]
 
     tests/clients/run.py --by-hand [CLIENT]...
 
@@ -26,7 +30,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from matrix import install, java_tools, kcat, libraries, local_disk, servers
+from matrix import install, java_tools, kcat, libraries, local_disk, servers, several
 from matrix.report import Failed, Report, Skipped
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -36,7 +40,11 @@ ROOT = HERE.parent.parent
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", metavar="CLIENT[/CAPABILITY]", help="only these cells")
-    parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that is there, instead of starting one")
+    parser.add_argument("--bootstrap", metavar="HOST:PORT,...",
+                        help="a broker that is there, instead of starting one; or all agents of a cluster")
+    parser.add_argument("--http", metavar="HOST:PORT,...",
+                        help="of those agents their metrics, in the same order, by which is seen from which agent consumers read")
+    parser.add_argument("--smoke", action="store_true", help="on those agents the smoke set only")
     parser.add_argument("--by-hand", action="store_true", help="the clients and versions that are run by hand, instead")
     parser.add_argument("--list", action="store_true", help="the clients, a line each")
     return parser.parse_args()
@@ -167,7 +175,7 @@ def on_three_agents(report, binary, state, _run):
         return
     broker = servers.Broker(binary, state / "broker-agents", options=["group.initial.rebalance.delay.ms=0"], agents=3)
     try:
-        local_disk.run_agents(report, broker, HERE, state)
+        several.run_smoke(report, several.Agents(broker.each), HERE, state)
         check_broker(report, broker, "agents")
     finally:
         broker.end()
@@ -195,7 +203,10 @@ def main():
     report = Report(options.only)
     started = time.monotonic()
     run = run_by_hand if options.by_hand else run_matrix
-    if options.bootstrap:
+    if options.bootstrap and "," in options.bootstrap:
+        agents = several.Agents(options.bootstrap.split(","), options.http and options.http.split(","))
+        (several.run_smoke if options.smoke else several.run_whole)(report, agents, HERE, state)
+    elif options.bootstrap:
         run(report, options.bootstrap, state)
     else:
         binary = copied_binary(state)

@@ -1,6 +1,5 @@
 //! Fetch (key 1): record batches to be read, with incremental sessions (KIP-227) and topic ids (KIP-516).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +56,7 @@ pub(crate) async fn handle(
         1 => IsolationLevel::ReadCommitted,
         _ => IsolationLevel::ReadUncommitted,
     };
-    let preferred = preferred_replicas(broker, &request.rack_id, context, resolved.iter().flatten());
+    let sends_near = send_near(broker, &request.rack_id, context, &mut resolved);
     let asked = fetch::FetchRequest {
         targets: resolved.iter().flatten().copied().collect(),
         min_bytes: request.min_bytes.max(0) as u64,
@@ -65,20 +64,14 @@ pub(crate) async fn handle(
         max_wait: Duration::from_millis(request.max_wait_ms.max(0) as u64),
         isolation,
     };
-    let answers_at_once = resolved.iter().any(Result::is_err) || !preferred.is_empty();
+    let answers_at_once = resolved.iter().any(Result::is_err) || sends_near;
     let fetched = broker.fetch.fetch(&asked, answers_at_once).await;
     let mut results = fetched.partitions.into_iter();
     let answers: Vec<Result<FetchedPartition, ResponseError>> = resolved
         .iter()
         .map(|target| match target {
-            Ok(target) => match results.next() {
-                Some(Ok(fetched)) => Ok(match preferred.get(&target.partition) {
-                    // As Kafka's leader: where to read, and nothing to read.
-                    Some(replica) => {
-                        FetchedPartition { preferred: Some(*replica), ..fetched.without_records() }
-                    }
-                    None => fetched,
-                }),
+            Ok(_) => match results.next() {
+                Some(Ok(fetched)) => Ok(fetched),
                 Some(Err(error)) => Err(partition_error(&error)),
                 None => Err(ResponseError::UnknownServerError),
             },
@@ -98,26 +91,25 @@ async fn know_topics(broker: &Broker, fetch: &FetchContext) -> Result<(), StoreE
     broker.topics.refresh_unless(CATALOG_AGE, || fetch.partitions.iter().all(is_known)).await
 }
 
-/// Where a consumer of zone `rack` is to read instead (KIP-392): of each partition the replica in its zone, if this agent
-/// is of another, and unless the client was told of a leader in its zone to begin with.
-fn preferred_replicas<'a>(
+/// Sends a consumer of zone `rack` where it is to read instead (KIP-392): of each partition to the replica in its zone, if
+/// this agent is of another, and unless the client was told of a leader in its zone to begin with. Whether any is sent.
+fn send_near(
     broker: &Broker,
     rack: &str,
     context: &RequestContext,
-    targets: impl Iterator<Item = &'a FetchTarget>,
-) -> BTreeMap<TopicPartition, NodeId> {
+    resolved: &mut [Result<FetchTarget, ResponseError>],
+) -> bool {
     let own_zone = broker.config.node.zone.as_str();
     if rack.is_empty() || rack == own_zone || !ClientZone::of(broker, context).name.is_empty() {
-        return BTreeMap::new();
+        return false;
     }
     let membership = broker.cluster.membership();
     let placements = placement::Placements::new(&membership, "");
     let is_near = |node: &NodeId| membership.member(*node).is_some_and(|member| &*member.zone == rack);
-    let near = targets.filter_map(|target| {
-        let replica = placements.of(target.partition).replicas.into_iter().find(is_near)?;
-        Some((target.partition, replica))
-    });
-    near.collect()
+    for target in resolved.iter_mut().flatten() {
+        target.elsewhere = placements.of(target.partition).replicas.into_iter().find(is_near);
+    }
+    resolved.iter().flatten().any(|target| target.elsewhere.is_some())
 }
 
 fn tell(
@@ -188,6 +180,7 @@ fn resolve(broker: &Broker, key: &PartitionKey, wanted: &Wanted) -> Result<Fetch
         max_bytes: wanted.max_bytes.max(0) as u64,
         current_leader_epoch: (wanted.current_leader_epoch >= 0).then_some(wanted.current_leader_epoch),
         last_fetched_epoch: (wanted.last_fetched_epoch >= 0).then_some(wanted.last_fetched_epoch),
+        elsewhere: None,
     })
 }
 

@@ -67,6 +67,8 @@ pub struct FetchTarget {
     pub current_leader_epoch: Option<i32>,
     /// The epoch of the last record that it has, if it says (KIP-595).
     pub last_fetched_epoch: Option<i32>,
+    /// Where the client is to read instead (KIP-392): it is told of the offsets here, and nothing is read.
+    pub elsewhere: Option<NodeId>,
 }
 
 /// A fetch.
@@ -133,14 +135,6 @@ pub struct FetchedPartition {
     pub bytes: u64,
     /// Where the client is to read instead (KIP-392).
     pub preferred: Option<NodeId>,
-}
-
-impl FetchedPartition {
-    /// The same offsets, and nothing to read.
-    #[must_use]
-    pub fn without_records(self) -> Self {
-        Self { aborted: Vec::new(), records: Vec::new(), bytes: 0, ..self }
-    }
 }
 
 /// An answer: one result per target, in their order, and the memory that it holds until it is sent.
@@ -306,15 +300,20 @@ impl Fetch {
             IsolationLevel::ReadCommitted => last_stable_offset,
         };
         let batches = match limits.of_partition(target.max_bytes, end) {
-            Some(limits) if offset < end => self.parts.log.plan(view, offset, limits).await?,
+            Some(limits) if offset < end && target.elsewhere.is_none() => {
+                self.parts.log.plan(view, offset, limits).await?
+            }
             _ => Vec::new(),
         };
         let reached = batches.last().map_or(offset, penstock_metadata::fold::BatchEntry::end_offset);
         let aborted = match isolation {
-            IsolationLevel::ReadUncommitted => Vec::new(),
-            IsolationLevel::ReadCommitted => self.parts.log.aborted(view, offset, reached).await?,
+            IsolationLevel::ReadCommitted if target.elsewhere.is_none() => {
+                self.parts.log.aborted(view, offset, reached).await?
+            }
+            _ => Vec::new(),
         };
-        Ok(PlannedPartition { high_watermark, last_stable_offset, log_start, sealed, batches, aborted })
+        let preferred = target.elsewhere;
+        Ok(PlannedPartition { high_watermark, last_stable_offset, log_start, sealed, batches, aborted, preferred })
     }
 
     /// Reads the bytes of a plan; `None` if an object had gone and it is worth looking again.

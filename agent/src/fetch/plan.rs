@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use penstock_metadata::fold::{AbortedTransaction, BatchEntry};
 use penstock_metadata::lookup::PlanLimits;
-use penstock_types::Offset;
+use penstock_types::{NodeId, Offset};
 
 use super::FetchedPartition;
 
@@ -54,6 +54,8 @@ pub struct PlannedPartition {
     pub batches: Vec<BatchEntry>,
     /// The aborted transactions among them.
     pub aborted: Vec<AbortedTransaction>,
+    /// Where the client is to read instead: then there are no batches.
+    pub preferred: Option<NodeId>,
 }
 
 impl PlannedPartition {
@@ -71,7 +73,7 @@ impl PlannedPartition {
             aborted: self.aborted,
             records,
             bytes,
-            preferred: None,
+            preferred: self.preferred,
         }
     }
 }

@@ -141,7 +141,9 @@ impl World {
         let mut nothing_yet = true;
         let mut answers = Vec::new();
         for target in &request.targets {
-            let batches = self.log[&target.partition].iter().filter(|batch| batch.end_offset > target.offset);
+            let is_read_here = target.elsewhere.is_none();
+            let batches =
+                self.log[&target.partition].iter().filter(|batch| is_read_here && batch.end_offset > target.offset);
             let (most, mut answer) = (target.max_bytes.min(left), Vec::new());
             for batch in batches {
                 let fits = (answer.len() + batch.bytes.len()) as u64 <= most;
@@ -173,29 +175,31 @@ fn limit() -> impl Strategy<Value = u64> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Content and order, the request's limit, each partition's, at least one batch a request, from any offset; and
-    /// each byte is asked for once, in few pieces.
+    /// Content and order, the request's limit, each partition's, at least one batch a request, from any offset; each
+    /// byte is asked for once, in few pieces; and what a client is sent elsewhere for takes nothing from the others.
     #[test]
     fn a_fetch_is_a_naive_reading_within_its_limits(
         seed: u64,
         objects in 1..14u64,
         max_bytes in limit(),
-        wanted in proptest::collection::vec((0..PARTITIONS, limit(), any::<prop::sample::Index>()), 1..5),
+        wanted in proptest::collection::vec(
+            (0..PARTITIONS, limit(), any::<prop::sample::Index>(), proptest::bool::weighted(0.2)), 1..5),
     ) {
         run(async {
             let world = World::new(seed, objects).await;
             let fetch = world.fetch();
             let mut targets: Vec<FetchTarget> = Vec::new();
-            for (index, max_bytes, offset) in wanted {
+            for (index, max_bytes, offset, is_sent_on) in wanted {
                 let of = partition(index);
                 if targets.iter().any(|target| target.partition == of) {
                     continue;
                 }
                 let offset = offset.index(world.end(of) as usize + 1) as i64;
                 let (current_leader_epoch, last_fetched_epoch) = (None, None);
-                let target =
-                    FetchTarget { partition: of, offset, max_bytes, current_leader_epoch, last_fetched_epoch };
-                targets.push(target);
+                let elsewhere = is_sent_on.then_some(NodeId::new(7));
+                targets.push(FetchTarget {
+                    partition: of, offset, max_bytes, current_leader_epoch, last_fetched_epoch, elsewhere,
+                });
             }
             let request = FetchRequest {
                 targets,
@@ -229,6 +233,7 @@ proptest! {
                 let found = found.as_ref().expect("in range");
                 prop_assert_eq!(found.high_watermark.get(), world.end(target.partition));
                 prop_assert_eq!(found.bytes, expected.len() as u64);
+                prop_assert_eq!(found.preferred, target.elsewhere);
                 prop_assert!(found.records.concat() == expected, "{:?}", target);
             }
             let again = fetch.fetch(&request, true).await;
@@ -251,6 +256,7 @@ proptest! {
                     let (current_leader_epoch, last_fetched_epoch) = (None, None);
                     let target = FetchTarget {
                         partition: of, offset, max_bytes: partition_max, current_leader_epoch, last_fetched_epoch,
+                        elsewhere: None,
                     };
                     let request = FetchRequest {
                         targets: vec![target],

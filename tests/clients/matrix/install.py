@@ -74,7 +74,7 @@ def rust_program(here):
         process.run([needs("cargo"), "build", "-q", "--workspace", "--example", "matrix-client"], 20 * MINUTES, directory=root)
     except Failed as failure:
         raise Skipped(f"it does not build: {str(failure).strip().splitlines()[-1]}") from failure
-    return root / "target/debug/examples/matrix-client"
+    return root / os.environ.get("CARGO_TARGET_DIR", "target") / "debug/examples/matrix-client"
 
 
 def confluent_javascript(state):
@@ -111,7 +111,7 @@ def go_programs(here, state):
 
 
 def java(here, state):
-    """The class path of Kafka's clients and tools and of our Java program."""
+    """The class path of Kafka's clients and tools and of our Java programs."""
     needs("java")
     jars = state / "java"
     pom = here / "java" / "pom.xml"
@@ -120,13 +120,13 @@ def java(here, state):
         process.run([needs("mvn"), "-B", "-q", "-f", pom, "dependency:copy-dependencies", "-DincludeScope=runtime",
                      f"-DoutputDirectory={jars}"], 6 * MINUTES)
     once(jars, [pom], install)
-    classes, source = state / "java-classes", here / "java" / "MatrixClient.java"
+    classes, sources = state / "java-classes", sorted((here / "java").glob("*.java"))
 
     def compile_client():
         # The tools come with a compiler, so that a JRE is enough.
         paths = [str(jar) for jar in sorted(jars.glob("*.jar"))]
         process.run(["java", "-jar", *jars.glob("ecj-*.jar"), "--release", "17", "-nowarn", "-cp", ":".join(paths),
-                     "-d", classes, source], 3 * MINUTES)
-    once(classes, [source, pom], compile_client)
+                     "-d", classes, *sources], 3 * MINUTES)
+    once(classes, [*sources, pom], compile_client)
     shutil.copy(here / "java" / "log4j2.yaml", classes)
     return f"{classes}:{jars}/*"

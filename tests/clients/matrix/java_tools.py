@@ -1,6 +1,8 @@
 """Cells of Apache Kafka's command-line tools, each run as a JVM of its own, one after the other."""
 import json
+import pathlib
 import re
+import tempfile
 import time
 
 from . import process, wire
@@ -72,7 +74,7 @@ def topics(tools, run):
     expect_in(tools.topics("--create", "--topic", run, "--partitions", "2", "--config", "segment.bytes=1048576"), f"Created topic {run}")
     expect_in(tools.topics("--create", "--topic", run, accept=(1,)), "already exists")
     expect_in(tools.topics("--list"), f"^{run}$")
-    expect_in(tools.topics("--describe", "--topic", run), "PartitionCount: 2", r"segment\.bytes=1048576", r"Partition: 1\s+Leader: 1")
+    expect_in(tools.topics("--describe", "--topic", run), "PartitionCount: 2", r"segment\.bytes=1048576", r"Partition: 1\s+Leader: [1-9]")
     tools.topics("--alter", "--topic", run, "--partitions", "3")
     expect_in(tools.topics("--describe", "--topic", run), "PartitionCount: 3")
     tools.topics("--delete", "--topic", run)
@@ -173,13 +175,16 @@ def members_described(tools, run):
         member.running.end()
 
 
-def mixed_group(tools, run):
-    """A Java consumer and two kcats in one group: one generation, one assignment."""
+def mixed_group(tools, run, told=None, zones=None, consumed=None):
+    """A Java consumer and two kcats in one group: one generation, one assignment, and the rest goes on when one leaves.
+
+    `told`: the kcats' brokers, if not the tools' own; `zones`: of the three; `consumed`: is called when all have read.
+    """
     wire.create_topic(tools.bootstrap, run, 6)
-    command = tools.command(f"{PACKAGE}.VerifiableConsumer", "--bootstrap-server", tools.bootstrap, "--topic", run, "--group-id", run,
-                            "--assignment-strategy", "org.apache.kafka.clients.consumer.RangeAssignor", "--verbose")
-    members = []
-    with process.Background(command) as consumer:
+    told = told or [tools.kcat, tools.kcat]
+    with tempfile.TemporaryDirectory() as directory, process.Background(_verifiable_member(tools, run, directory, zones)) as consumer:
+        members = []
+
         def events(name):
             return [event for event in map(json.loads, (line for line in list(consumer.lines) if line.startswith("{")))
                     if event["name"] == name]
@@ -187,26 +192,49 @@ def mixed_group(tools, run):
         def held():
             assigned = events("partitions_assigned")
             return [at["partition"] for at in assigned[-1]["partitions"]] if assigned else []
-        try:
-            process.wait_until(lambda: len(held()) == 6, 40, lambda: f"six partitions: {consumer.lines[-5:]} {consumer.errors[-5:]}")
-            members += [Member(tools.kcat, run, run), Member(tools.kcat, run, run)]
 
+        def wait_for_shares(*each):
             def shared():
                 shares = [held(), *(member.held() for member in members)]
-                return sorted(map(len, shares)) == [2, 2, 2] and sorted(sum(shares, [])) == list(range(6))
-            process.wait_until(shared, 40, lambda: f"two each: {held()} {[member.held() for member in members]}")
+                return sorted(map(len, shares)) == sorted(each) and sorted(sum(shares, [])) == list(range(6))
+            process.wait_until(shared, 40, lambda: f"{each}: {held()} {[member.held() for member in members]}")
+
+        def exchange(first, gone=()):
             for partition in range(6):
-                tools.kcat.produce(run, numbered(partition * 10, partition * 10 + 10), "-p", str(partition))
+                tools.kcat.produce(run, numbered(first + partition * 10, first + partition * 10 + 10), "-p", str(partition))
 
             def got():
-                return ([(event["partition"], int(event["value"])) for event in events("record_data")]
-                        + [pair for member in members for pair in member.got(0)])
+                pairs = ((event["partition"], int(event["value"])) for event in events("record_data"))
+                return [(partition, number) for partition, number in pairs if first <= number < first + 100] + [
+                    pair for member in (*members, *gone) for pair in member.got(first)]
             process.wait_until(lambda: len(got()) >= 60, 40, lambda: f"60 records, {len(got())} came")
-            if sorted(got()) != [(number // 10, number) for number in range(60)]:
+            if sorted(got()) != [(number // 10, first + number) for number in range(60)]:
                 raise Failed(f"not each record once: {sorted(got())}")
+        try:
+            process.wait_until(lambda: len(held()) == 6, 40, lambda: f"six partitions: {consumer.lines[-5:]} {consumer.errors[-5:]}")
+            for at, kcat in enumerate(told, 1):
+                members.append(Member(kcat, run, run, *(["-X", f"client.id=kcat,zone={zones[at]}"] if zones else [])))
+            wait_for_shares(2, 2, 2)
+            exchange(0)
+            if consumed:
+                consumed()
+            gone = members.pop()
+            gone.running.end()
+            wait_for_shares(3, 3)
+            exchange(100, [gone])
         finally:
             for member in members:
                 member.running.end()
+
+
+def _verifiable_member(tools, run, directory, zones):
+    command = tools.command(f"{PACKAGE}.VerifiableConsumer", "--bootstrap-server", tools.bootstrap, "--topic", run, "--group-id", run,
+                            "--assignment-strategy", "org.apache.kafka.clients.consumer.RangeAssignor", "--verbose")
+    if zones:
+        config = pathlib.Path(directory, "consumer.properties")
+        config.write_text(f"client.id=java,zone={zones[0]}\n", encoding="utf-8")
+        command += ["--consumer.config", str(config)]
+    return command
 
 
 def verifiable_producer(tools, run):
@@ -274,7 +302,7 @@ def groups_listed(tools, run):
 
 
 def quorum_and_features(tools, _run):
-    expect_in(tools.run("MetadataQuorumCommand", "describe", "--status"), r"LeaderId:\s+1", "CurrentVoters:")
+    expect_in(tools.run("MetadataQuorumCommand", "describe", "--status"), r"LeaderId:\s+[1-9]", "CurrentVoters:")
     expect_in(tools.run("FeatureCommand", "describe"), "Feature: metadata.version")
 
 

@@ -20,8 +20,9 @@ def expect(actual, expected, what):
 class Kcat:
     """kcat against one broker."""
 
-    def __init__(self, bootstrap):
-        self.bootstrap = bootstrap
+    def __init__(self, bootstrap, agents=None):
+        """`agents`: the addresses of all agents, where there are several; it is told of one all the same."""
+        self.bootstrap, self.agents = bootstrap, agents or [bootstrap]
         self.installed = shutil.which("kcat") is not None
 
     def version(self):
@@ -122,10 +123,10 @@ def consume_timestamp(kcat, run):
 class Member:
     """A kcat in a group; its standard error tells what it holds."""
 
-    def __init__(self, kcat, group, topic):
+    def __init__(self, kcat, group, topic, *options):
         self.running = process.Background(
             ["kcat", "-b", kcat.bootstrap, "-u", "-G", group, "-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=10000",
-             "-X", "heartbeat.interval.ms=500", "-X", "auto.commit.interval.ms=200", "-f", "%p %s\\n", topic])
+             "-X", "heartbeat.interval.ms=500", "-X", "auto.commit.interval.ms=200", *options, "-f", "%p %s\\n", topic])
 
     def held(self):
         for line in reversed(list(self.running.errors)):
@@ -189,7 +190,7 @@ def admin_topics(kcat, run):
     cluster = kcat.metadata()
     if run not in [topic["topic"] for topic in cluster["topics"]]:
         raise Failed(f"{run} is not listed")
-    expect([broker["name"] for broker in cluster["brokers"]], [kcat.bootstrap], "brokers")
+    expect(sorted(broker["name"] for broker in cluster["brokers"]), sorted(kcat.agents), "brokers")
     [topic] = kcat.metadata(run)["topics"]
     partitions = topic["partitions"]
     expect([partition["partition"] for partition in partitions], list(range(len(partitions))), "partitions")

@@ -1,5 +1,4 @@
-"""The smaller sets: on local disk what is particular to objects in files, and a restart; on a further store, and against
-several agents, a smoke set."""
+"""The smaller sets: on local disk what is particular to objects in files, and a restart; on a further store a smoke set."""
 import random
 
 from . import install, java_tools, kcat as kcat_cells, libraries
@@ -44,30 +43,6 @@ def run_smoke(report, name, broker, here, state):
             report.cell(name, f"confluent-{capability}", lambda: libraries.check(command, reader, name, capability))
     except Skipped as reason:
         report.skip(f"{name} confluent", str(reason))
-
-
-AGENTS_CAPABILITIES = ("create-topic", "idempotent", "consume-start", "group-of-three", "offsets-resumed", "admin-groups",
-                       "admin-delete")
-
-
-def run_agents(report, broker, here, state):
-    """Each client is told of another agent, and kcat, which looks at what it did, of the next."""
-    readers = [Kcat(address) for address in broker.each]
-    if readers[0].installed:
-        for number, capability in enumerate(("produce-zstd", "consume-timestamp", "offsets-resumed")):
-            report.cell("agents", f"kcat-{capability}", lambda: kcat_cells.CELLS[capability](
-                readers[number % len(readers)], libraries.run_name("agents", capability)))
-    else:
-        report.skip("agents kcat", "it is not there")
-    for number, (client, program) in enumerate(libraries.programs(here, state).items()):
-        try:
-            command = program()
-        except Skipped as reason:
-            report.skip(f"agents {client}", str(reason))
-            continue
-        for capability in AGENTS_CAPABILITIES:
-            report.cell("agents", f"{client}-{capability}", lambda: libraries.check(
-                command, readers[(number + 1) % len(readers)], "agents", capability, told=broker.each[number % len(broker.each)]))
 
 
 def object_content(kcat, broker, codec):
