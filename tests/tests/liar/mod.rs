@@ -55,9 +55,9 @@ struct Shared {
 }
 
 impl Liar {
-    /// Listens on 127.0.0.1:`port`, in front of 127.0.0.1:`upstream`.
-    pub fn start(port: u16, upstream: u16, lie: Lie) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port))?;
+    /// Serves what `listener` accepts, in front of 127.0.0.1:`upstream`.
+    pub fn start(listener: TcpListener, upstream: u16, lie: Lie) -> Result<Self> {
+        let port = listener.local_addr()?.port();
         let shared = Shared {
             upstream,
             lie,
