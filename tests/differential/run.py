@@ -138,6 +138,15 @@ def run_seed(seed, steps, sides, versions, report):
             logs.look(world, topic, partition, 0)
 
 
+def verify(side, binary, report):
+    """A verifier is only worth something if what is right passes: Kafka first of all."""
+    command = [binary, "verify", "--bootstrap", f"127.0.0.1:{side.port}", "--duration", "5s", "--rate", "2000"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=400)
+    report.check(f"penstock verify passes on {side.name}", done.returncode == 0)
+    if done.returncode:
+        print(done.stdout + done.stderr)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, action="append")
@@ -171,6 +180,8 @@ def main():
         for side in sides:
             warm_up(side)
         versions = served(sides[1], messages)
+        for side in sides:
+            verify(side, brokers[1].binary, report)
         seeds = options.seed or range(1, options.seeds + 1)
         for seed in seeds:
             begun = time.monotonic()
