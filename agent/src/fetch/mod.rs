@@ -313,7 +313,15 @@ impl Fetch {
             _ => Vec::new(),
         };
         let preferred = target.elsewhere;
-        Ok(PlannedPartition { high_watermark, last_stable_offset, log_start, sealed, batches, aborted, preferred })
+        Ok(PlannedPartition {
+            high_watermark,
+            last_stable_offset,
+            log_start,
+            sealed,
+            batches,
+            aborted,
+            preferred,
+        })
     }
 
     /// Reads the bytes of a plan; `None` if an object had gone and it is worth looking again.

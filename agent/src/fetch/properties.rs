@@ -142,8 +142,9 @@ impl World {
         let mut answers = Vec::new();
         for target in &request.targets {
             let is_read_here = target.elsewhere.is_none();
-            let batches =
-                self.log[&target.partition].iter().filter(|batch| is_read_here && batch.end_offset > target.offset);
+            let batches = self.log[&target.partition]
+                .iter()
+                .filter(|batch| is_read_here && batch.end_offset > target.offset);
             let (most, mut answer) = (target.max_bytes.min(left), Vec::new());
             for batch in batches {
                 let fits = (answer.len() + batch.bytes.len()) as u64 <= most;
