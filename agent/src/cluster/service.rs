@@ -267,6 +267,7 @@ impl Cluster {
                     self.notice_lapse();
                     let wait = pause(lease / PAUSES);
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => return,
                         () = wait => continue,
                     }

@@ -9,7 +9,7 @@ use penstock_metadata::append::ObjectToCommit;
 use penstock_metadata::commit::ObjectOutcome;
 use penstock_metadata::keys::object::{Fate, ObjectRow, Refusal};
 use penstock_metadata::kv::{Outcome, StoreError};
-use penstock_types::{BatchPosition, Offset, TopicPartition, pause};
+use penstock_types::{BatchPosition, Offset, TopicPartition, own, pause};
 use tokio::time::Instant;
 
 use super::reply::{AppendError, BatchResult, Lineage, Ticket};
@@ -97,7 +97,7 @@ impl Produce {
                 return;
             }
             let commit = Arc::clone(self).commit_group(group);
-            self.tasks.spawn(commit);
+            self.tasks.spawn(own(commit));
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use penstock_metadata::append::{BatchToCommit, ObjectToCommit};
 use penstock_storage::object::{ObjectBuilder, object_key};
-use penstock_types::ObjectId;
+use penstock_types::{ObjectId, own};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ impl Produce {
         while let Some((slot, number, flush)) = self.next_flush(&mut policy).await {
             policy.spend(Instant::now());
             let upload = Arc::clone(&self).upload(number, flush, slot);
-            self.tasks.spawn(upload);
+            self.tasks.spawn(own(upload));
         }
     }
 

@@ -37,7 +37,7 @@ use penstock_metadata::lookup::LogReader;
 use penstock_metadata::views::Views;
 use penstock_storage::bucket::Bucket;
 use penstock_storage::cache::Cache;
-use penstock_types::{Incarnation, Randomness, StoreVersion};
+use penstock_types::{Incarnation, Randomness, StoreVersion, own};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -163,7 +163,7 @@ impl Produce {
             parts,
             settings,
         });
-        produce.tasks.spawn(Arc::clone(&produce).flush_loop());
+        produce.tasks.spawn(own(Arc::clone(&produce).flush_loop()));
         produce
     }
 

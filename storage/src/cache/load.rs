@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use penstock_types::ObjectId;
+use penstock_types::{ObjectId, own};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -119,7 +119,7 @@ impl Loader {
         let load = run(shared.clone(), flight, budget, permits.clone(), permit);
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(load);
+        tasks.spawn(own(load));
     }
 }
 
