@@ -200,19 +200,21 @@ fn agents(draw: &Draw, clocks: bool) -> Vec<AgentPlan> {
 
 fn topics(draw: &Draw, admin: bool) -> Vec<TopicPlan> {
     let count = 1 + draw.index(3);
+    // Whatever an agent's clock shows, a record's time is its producer's business.
+    let any_time = ("message.timestamp.after.max.ms".to_owned(), i64::MAX.to_string());
     let mut topics: Vec<TopicPlan> = (0..count)
         .map(|index| TopicPlan {
             name: format!("t{index}"),
             partitions: 1 + draw.within(0..6) as i32,
             mortal: false,
-            configs: Vec::new(),
+            configs: vec![any_time.clone()],
         })
         .collect();
     let mortal = TopicPlan {
         name: "m".to_owned(),
         partitions: 1 + draw.within(0..4) as i32,
         mortal: true,
-        configs: vec![("retention.ms".to_owned(), "-1".to_owned())],
+        configs: vec![any_time.clone(), ("retention.ms".to_owned(), "-1".to_owned())],
     };
     if admin {
         topics.push(mortal);

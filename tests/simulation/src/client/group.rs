@@ -272,7 +272,9 @@ impl Member {
             .filter_map(|(name, index)| Some((name.clone(), (self.topics.get(name)?.id, *index))))
             .collect();
         let all: Vec<Partition> = partitions.iter().map(|(_, partition)| *partition).collect();
-        let (group, generation, member) = (&self.plan.group, self.generation, &self.member_id);
+        // A static member that comes back takes its own place under another id.
+        let member = self.plan.instance.as_ref().unwrap_or(&self.member_id);
+        let (group, generation) = (&self.plan.group, self.generation);
         let _ = self.peer.oracle().groups(|groups, _| groups.assigned(group, generation, member, &all));
         self.reader.positions.clear();
         self.reader.leave_session();

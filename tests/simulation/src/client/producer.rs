@@ -437,7 +437,8 @@ impl Producer {
 }
 
 fn record(id: RecordId, filling: usize, offset: i32, (producer, epoch): (i64, i16), sequence: i32) -> Record {
-    let is_idempotent = producer >= 0;
+    // Without an id, too, a batch's sequences run along: from -1.
+    let first = if producer >= 0 { sequence } else { -1 };
     Record {
         transactional: false,
         control: false,
@@ -447,7 +448,7 @@ fn record(id: RecordId, filling: usize, offset: i32, (producer, epoch): (i64, i1
         producer_epoch: epoch,
         timestamp_type: TimestampType::Creation,
         offset: i64::from(offset),
-        sequence: if is_idempotent { sequence + offset } else { -1 },
+        sequence: first + offset,
         timestamp: EPOCH_MS + trace::elapsed().as_millis() as i64,
         key: None,
         value: Some(id.value(filling)),
