@@ -242,7 +242,7 @@ fn producers(draw: &Draw, topics: &[TopicPlan]) -> Vec<ProducerPlan> {
                 idempotent: draw.chance(0.75),
                 by_id: mortal || draw.chance(0.3),
                 rest: draw.duration(milliseconds(20)..milliseconds(600)),
-                records: draw.within(1..12),
+                records: if large { 3 } else { draw.within(1..12) },
                 filling: if large { 30_000 } else { draw.within(0..1_500) },
                 gives_up: draw.duration(SECOND * 5..SECOND * 60),
             }

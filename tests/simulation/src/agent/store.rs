@@ -141,6 +141,10 @@ impl Transaction for SimTransaction {
         self.inner.atomic_add(key, addend, conflict);
     }
 
+    fn atomic_add_bytes(&mut self, key: &[u8], addend: &[u8], conflict: WriteConflict) {
+        self.inner.atomic_add_bytes(key, addend, conflict);
+    }
+
     fn atomic_max(&mut self, key: &[u8], candidate: u64, conflict: WriteConflict) {
         self.inner.atomic_max(key, candidate, conflict);
     }
