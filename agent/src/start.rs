@@ -381,11 +381,7 @@ async fn bind(option: &'static str, address: &HostPort) -> Result<TcpListener, S
 }
 
 fn local(address: std::io::Result<SocketAddr>) -> Result<SocketAddr, StartError> {
-    address.map_err(|source| StartError::Bind {
-        option: "listen",
-        address: String::new(),
-        source,
-    })
+    address.map_err(|source| StartError::Bind { option: "listen", address: String::new(), source })
 }
 
 #[cfg(test)]

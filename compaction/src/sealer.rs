@@ -15,9 +15,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use penstock_metadata::keys::log;
 use penstock_metadata::keys::{Family, Keyspace};
-use penstock_metadata::kv::{
-    Isolation, Priority, RangeOptions, SharedStore, StoreError, limits, prefixed,
-};
+use penstock_metadata::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, limits, prefixed};
 use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_types::{TopicPartition, pause};
 use tokio::time::Instant;

@@ -36,9 +36,10 @@ impl TopicGround for CatalogGround {
         let version = decode_metadata_version(transaction.get(&key, Isolation::Snapshot).await?.as_deref())?;
         let known = self.catalog.lookup(&ids);
         let mut topics = BTreeMap::new();
-        if known.version == version {
+        let unguarded = penstock_types::planted!("deleted-topic-appends");
+        if known.version == version || unguarded {
             // Only the deletion of one of these topics disturbs this commit, and no other commit is disturbed by it.
-            for id in &ids {
+            for id in ids.iter().filter(|_| !unguarded) {
                 transaction.add_read_conflict(single_key(&row_key(&self.keyspace, *id)));
             }
             for topic in known.topics.into_iter().flatten() {

@@ -23,8 +23,8 @@ use penstock_metadata::order_rows::OrderRows;
 use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_types::{
-    Incarnation, ObjectId, Offset, PartitionIndex, SeededRandomness, StoreVersion, TopicId,
-    TopicPartition, pause,
+    Incarnation, ObjectId, Offset, PartitionIndex, SeededRandomness, StoreVersion, TopicId, TopicPartition,
+    pause,
 };
 
 fn partition(number: i32) -> TopicPartition {

@@ -16,8 +16,8 @@ use crate::commit::Committer;
 use crate::ground::AllExist;
 use crate::keys::agent::{Agent, AgentRow, NameRow, Phase, Roles};
 use crate::keys::checkpoint::CheckpointState;
-use crate::keys::counters::Stripe;
 use crate::keys::cluster::{Cutoff, cutoff_key, encode_cutoff};
+use crate::keys::counters::Stripe;
 use crate::keys::feed::Slot;
 use crate::keys::group::{
     CHUNK_BYTES, CoordinatorEpoch, GroupHeader, GroupRow, StoredMember, group_key, member_key,

@@ -93,8 +93,8 @@ pub fn decode(value: &[u8]) -> Result<Vec<(TopicPartition, i64)>, Corrupt> {
     while reader.remaining() > 0 {
         let topic = TopicId::from_bytes(reader.array()?);
         for _ in 0..reader.count(2)? {
-            let partition = i32::try_from(reader.varint()?)
-                .map_err(|_| reader.corrupt("a partition is out of range"))?;
+            let partition =
+                i32::try_from(reader.varint()?).map_err(|_| reader.corrupt("a partition is out of range"))?;
             let count =
                 i64::try_from(reader.varint()?).map_err(|_| reader.corrupt("a count is out of range"))?;
             counts.push((TopicPartition { topic, partition: PartitionIndex::new(partition) }, count));

@@ -8,8 +8,8 @@ use penstock_types::{
 };
 use proptest::prelude::*;
 
-use super::index::PackedIndex;
 use super::counters::{Counters, Stripe};
+use super::index::PackedIndex;
 use super::log::{BatchFacts, BatchProducer, LogRow, flags};
 use super::object::{Fate, ObjectRow, ObjectState, Refusal, Verdict};
 use super::producer::{ProducerState, RememberedAt, RememberedBatch, StoredProducerState};
@@ -107,7 +107,10 @@ fn counters_and_order_rows_are_pinned() {
     }
     let counts = BTreeMap::from([(numbered(3), 2), (numbered(300), 300)]);
     let values = order::encode(&counts);
-    assert_eq!(values.iter().map(|value| hex(value)).collect::<Vec<_>>(), [format!("01{TOPIC}020302ac02ac02")]);
+    assert_eq!(
+        values.iter().map(|value| hex(value)).collect::<Vec<_>>(),
+        [format!("01{TOPIC}020302ac02ac02")]
+    );
     // However many partitions and topics a commit touches, no row comes near the store's bound.
     let of = |number: u32| {
         let mut topic = [0; 16];

@@ -119,7 +119,13 @@ pub enum Fate {
 impl FaultyStore {
     /// A store without faults so far.
     pub fn new(inner: Arc<dyn ObjectStore>, randomness: Arc<dyn Randomness>) -> Arc<Self> {
-        Arc::new(Self { inner, randomness, faults: Mutex::default(), gate: None, injected: AtomicU64::new(0) })
+        Arc::new(Self {
+            inner,
+            randomness,
+            faults: Mutex::default(),
+            gate: None,
+            injected: AtomicU64::new(0),
+        })
     }
 
     /// A store behind a gate.
@@ -304,7 +310,11 @@ impl ObjectStore for FaultyStore {
     }
 }
 
-async fn gated_delete(gate: Arc<dyn Gate>, inner: Arc<dyn ObjectStore>, location: Result<Path>) -> Result<Path> {
+async fn gated_delete(
+    gate: Arc<dyn Gate>,
+    inner: Arc<dyn ObjectStore>,
+    location: Result<Path>,
+) -> Result<Path> {
     let location = location?;
     match gate.before(RequestKind::Delete, location.as_ref()).await {
         Fate::Unavailable => Err(unavailable()),

@@ -182,6 +182,9 @@ async fn run(
     if let Err(error) = &result {
         shared.stats.load_failures.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(object = %flight.object, blocks = ?flight.blocks, %error, "load failed");
+        if penstock_types::planted!("load-failure-untold") {
+            std::future::pending::<()>().await;
+        }
     }
     flight.land(result);
 }

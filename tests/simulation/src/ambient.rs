@@ -72,8 +72,7 @@ pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::
     // The monotonic clock doesn't begin at 0: whoever subtracts from it stays above.
     let begun_ms = if is_wall_clock { EPOCH_MS } else { 1_000_000_000 };
     let nanoseconds = NANOSECONDS.load(Ordering::Relaxed) as i64 + begun_ms * 1_000_000;
-    let shown =
-        libc::timespec { tv_sec: nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000 };
+    let shown = libc::timespec { tv_sec: nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000 };
     // SAFETY: the caller says that it can be written to.
     unsafe { time.write(shown) };
     0

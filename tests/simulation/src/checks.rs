@@ -7,9 +7,7 @@ use futures::StreamExt;
 use penstock_metadata::keys::object::{ObjectRow, ObjectState};
 use penstock_metadata::keys::{Family, Keyspace};
 use penstock_metadata::kv::memory::MemoryStore;
-use penstock_metadata::kv::{
-    Isolation, Priority, RangeOptions, Store, StoreError, prefixed, single_key,
-};
+use penstock_metadata::kv::{Isolation, Priority, RangeOptions, Store, StoreError, prefixed, single_key};
 use penstock_storage::object::{OBJECTS_PREFIX, id_of_key};
 use penstock_types::ObjectId;
 

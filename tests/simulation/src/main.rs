@@ -110,8 +110,7 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
         without_clients: set(&arguments.without_clients),
         seconds: arguments.seconds,
     };
-    let mut order =
-        Order { seed: arguments.from, cuts, planted: arguments.planted.clone(), print: false };
+    let mut order = Order { seed: arguments.from, cuts, planted: arguments.planted.clone(), print: false };
     if let Some(seed) = arguments.seed {
         order.seed = seed;
         order.print = !arguments.quiet && !arguments.shrink;
@@ -145,7 +144,10 @@ fn show(outcome: &Outcome) {
         println!("  {count:>12} {name}");
     }
     let (elapsed, took) = (outcome.elapsed.as_secs_f64(), outcome.took.as_secs_f64());
-    println!("{} lines, hash {:016x}, {elapsed:.1} virtual seconds in {took:.2} s", outcome.lines, outcome.hash);
+    println!(
+        "{} lines, hash {:016x}, {elapsed:.1} virtual seconds in {took:.2} s",
+        outcome.lines, outcome.hash
+    );
     for violation in &outcome.violations {
         println!("VIOLATION: {violation}");
     }

@@ -48,7 +48,8 @@ pub struct Weather {
 impl Weather {
     /// Nothing goes wrong.
     pub fn fair() -> Self {
-        let (latency, late_by) = (Duration::from_micros(200)..Duration::from_millis(2), Duration::ZERO..Duration::ZERO);
+        let (latency, late_by) =
+            (Duration::from_micros(200)..Duration::from_millis(2), Duration::ZERO..Duration::ZERO);
         Self { latency, late: 0.0, late_by, cut: 0.0, piecemeal: 0.0 }
     }
 }
@@ -83,8 +84,12 @@ struct Link {
 impl Net {
     /// A network without anybody.
     pub fn new(draw: Draw) -> Arc<Self> {
-        let state =
-            State { weather: Weather::fair(), listeners: BTreeMap::new(), links: BTreeMap::new(), next_link: 0 };
+        let state = State {
+            weather: Weather::fair(),
+            listeners: BTreeMap::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
+        };
         Arc::new(Self { draw, state: Mutex::new(state) })
     }
 
@@ -137,7 +142,8 @@ impl Net {
     pub fn cut(&self, agent: usize, probability: f64) {
         let pipes: Vec<Arc<Pipe>> = {
             let state = self.state.lock();
-            let of_agent = state.links.values().filter(|link| link.agent == agent && self.draw.chance(probability));
+            let of_agent =
+                state.links.values().filter(|link| link.agent == agent && self.draw.chance(probability));
             of_agent.flat_map(|link| &link.pipes).filter_map(Weak::upgrade).collect()
         };
         pipes.iter().for_each(|pipe| pipe.reset());
@@ -287,7 +293,11 @@ fn arrival(at: Instant) -> Sleep {
 }
 
 impl AsyncRead for SimRead {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
             let mut state = this.pipe.state.lock();

@@ -31,12 +31,8 @@ impl Outcome {
 
     /// As lines.
     pub fn encode(&self) -> String {
-        let mut text = format!(
-            "hash\t{}\nlines\t{}\nelapsed\t{}\n",
-            self.hash,
-            self.lines,
-            self.elapsed.as_millis()
-        );
+        let mut text =
+            format!("hash\t{}\nlines\t{}\nelapsed\t{}\n", self.hash, self.lines, self.elapsed.as_millis());
         for (name, count) in &self.counts {
             text.push_str(&format!("count\t{count}\t{name}\n"));
         }

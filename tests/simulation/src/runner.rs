@@ -60,7 +60,9 @@ pub fn run_seeds(order: &Order, jobs: usize, bounds: Bounds, quiet: bool) -> std
         let (index, ended) = process::wait_any(&mut children, HANGS_AFTER)?;
         let seed = running.remove(index);
         report.take(seed, Outcome::of(&ended), order, quiet);
-        if !quiet && shown.elapsed() > Duration::from_secs(if std::io::stderr().is_terminal() { 1 } else { 30 }) {
+        if !quiet
+            && shown.elapsed() > Duration::from_secs(if std::io::stderr().is_terminal() { 1 } else { 30 })
+        {
             shown = process::now();
             report.show_progress(begun.elapsed(), bounds.seeds);
         }

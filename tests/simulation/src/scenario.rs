@@ -18,8 +18,23 @@ use crate::net::Weather;
 
 /// Kinds of faults, by the names under which they can be switched off.
 pub const KINDS: &[&str] = &[
-    "kill", "restart", "pause", "cut-store", "cut-bucket", "cut-net", "net", "bucket", "late-put", "store",
-    "unknown", "watch", "clock", "jump", "yield", "admin", "stray",
+    "kill",
+    "restart",
+    "pause",
+    "cut-store",
+    "cut-bucket",
+    "cut-net",
+    "net",
+    "bucket",
+    "late-put",
+    "store",
+    "unknown",
+    "watch",
+    "clock",
+    "jump",
+    "yield",
+    "admin",
+    "stray",
 ];
 
 /// What of a scenario is left out, to find out what matters.
@@ -90,6 +105,8 @@ pub struct Scenario {
     pub admin: Option<Duration>,
     /// How often a client goes elsewhere than it is told.
     pub strays: f64,
+    /// How long a client waits for an answer while things go wrong.
+    pub patience: Duration,
     /// For how long things go wrong.
     pub faults_for: Duration,
     /// The network meanwhile.
@@ -133,7 +150,10 @@ impl Scenario {
         producers.retain(|plan| stays(&format!("p{}", plan.number)));
         let scheduling = Draw::new(seed, "scheduling");
         let (yields, delays) = match has("yield", 0.7) {
-            true => (scheduling.rate(0.01..0.4), if scheduling.chance(0.3) { scheduling.rate(0.0005..0.01) } else { 0.0 }),
+            true => (
+                scheduling.rate(0.01..0.4),
+                if scheduling.chance(0.3) { scheduling.rate(0.0005..0.01) } else { 0.0 },
+            ),
             false => (0.0, 0.0),
         };
         Self {
@@ -142,6 +162,7 @@ impl Scenario {
             members: members(&clients, &topics),
             admin: topics.iter().any(|topic| topic.mortal).then(|| draw.duration(SECOND..SECOND * 12)),
             strays: if has("stray", 0.7) { draw.rate(0.01..0.6) } else { 0.0 },
+            patience: milliseconds(draw.rate(300.0..15_000.0) as u64),
             faults_for,
             net: net(&Draw::new(seed, "net weather"), has("net", 0.5)),
             bucket: bucket(&Draw::new(seed, "bucket weather"), has("bucket", 0.6), has("late-put", 0.3)),

@@ -7,9 +7,8 @@ use crate::scenario::{KINDS, Scenario};
 /// The smallest order found that still fails; `say` is told of each step.
 pub fn shrink(order: &Order, mut say: impl FnMut(&str)) -> std::io::Result<Order> {
     let mut best = Order { print: false, ..order.clone() };
-    let fails = |candidate: &Order| -> std::io::Result<bool> {
-        Ok(!run_one(candidate)?.violations.is_empty())
-    };
+    let fails =
+        |candidate: &Order| -> std::io::Result<bool> { Ok(!run_one(candidate)?.violations.is_empty()) };
     let mut seconds = Scenario::new(order.seed, &order.cuts).faults_for.as_secs().max(1);
     while seconds > 1 {
         let mut candidate = best.clone();

@@ -69,12 +69,7 @@ pub fn line(actor: &dyn std::fmt::Display, text: std::fmt::Arguments<'_>) {
     let Some(trace) = trace.as_mut() else { return };
     let elapsed = trace.begun.elapsed();
     trace.line.clear();
-    let _ = write!(
-        trace.line,
-        "{:>4}.{:03} {actor:<10} {text}",
-        elapsed.as_secs(),
-        elapsed.subsec_millis(),
-    );
+    let _ = write!(trace.line, "{:>4}.{:03} {actor:<10} {text}", elapsed.as_secs(), elapsed.subsec_millis(),);
     for byte in trace.line.bytes() {
         trace.hash = (trace.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
     }

@@ -1,7 +1,7 @@
 //! One run of a seed: a cluster and its clients, a time of faults, a time of calm, and what must be so at the end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use penstock_config::AgentConfig;
@@ -28,6 +28,8 @@ use crate::{note, trace};
 
 /// In calm, everything that clients have begun is done within so long.
 const SETTLES_WITHIN: Duration = Duration::from_secs(180);
+/// How long a client waits for an answer while nothing goes wrong.
+const PATIENCE_MS: u64 = 15_000;
 /// How long clients may take for anything before the faults begin.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -48,8 +50,7 @@ impl World {
     pub fn new(scenario: Scenario) -> Self {
         let draw = Draw::new(scenario.seed, "world");
         let oracle = Arc::new(Oracle::default());
-        let scheduler =
-            SeededScheduler::new(draw.stream("scheduler"), scenario.yields, scenario.delays);
+        let scheduler = SeededScheduler::new(draw.stream("scheduler"), scenario.yields, scenario.delays);
         let ground = Arc::new(Ground {
             store: MemoryStore::new(draw.stream("store").randomness()),
             objects: Objects::new(draw.stream("objects")),
@@ -70,7 +71,7 @@ impl World {
             net: Arc::clone(&ground.net),
             oracle,
             agents: scenario.agents.len(),
-            patience: Duration::from_secs(15),
+            patience_ms: AtomicU64::new(PATIENCE_MS),
             strays: scenario.strays,
         });
         let life = Life::new("clients".to_owned(), Arc::clone(&ground.scheduler) as _);
@@ -219,6 +220,7 @@ impl World {
         self.ground.net.set_weather(scenario.net.clone());
         self.ground.objects.set_weather(scenario.bucket.clone());
         self.ground.store.set_faults(scenario.store.clone());
+        self.clients.patience_ms.store(scenario.patience.as_millis() as u64, Ordering::Relaxed);
         let troubles = async {
             let troubles = &scenario.troubles;
             tokio::join!(
@@ -226,7 +228,9 @@ impl World {
                 self.now_and_then("restart", troubles.restart, async |draw| self.restart(draw).await),
                 self.now_and_then("pause", troubles.pause, async |draw| self.hold(draw).await),
                 self.now_and_then("cut-store", troubles.cut_store, async |draw| self.cut(draw, true).await),
-                self.now_and_then("cut-bucket", troubles.cut_bucket, async |draw| self.cut(draw, false).await),
+                self.now_and_then("cut-bucket", troubles.cut_bucket, async |draw| self
+                    .cut(draw, false)
+                    .await),
                 self.now_and_then("cut-net", troubles.cut_net, async |draw| self.cut_net(draw)),
                 self.now_and_then("clock", troubles.clock, async |draw| self.move_clock(draw)),
             );
@@ -237,6 +241,7 @@ impl World {
     /// Nothing goes wrong any more.
     fn calm(&self) {
         note!("world", "calm");
+        self.clients.patience_ms.store(PATIENCE_MS, Ordering::Relaxed);
         self.ground.net.set_weather(Weather::fair());
         self.ground.objects.set_weather(BucketWeather::fair());
         let latency = Some(Duration::from_micros(100)..Duration::from_millis(3));
@@ -261,7 +266,8 @@ impl World {
     }
 
     fn kill(&self, draw: &Draw) {
-        let kind = *draw.pick(&["", "store", "store commit", "store commit", "bucket put", "bucket", "socket"]);
+        let kind =
+            *draw.pick(&["", "store", "store commit", "store commit", "bucket put", "bucket", "socket"]);
         let kill = Kill { kind, left: draw.within(0..30), after: draw.chance(0.5) };
         let host = self.some(draw);
         note!("world", "agent {} is killed at {kill:?}", agent_address(0));

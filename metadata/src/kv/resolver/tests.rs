@@ -90,7 +90,10 @@ impl Latest for NoRows {
 
 fn add(key: &[u8]) -> Commit {
     Commit {
-        mutations: vec![Mutation::Add { key: Bytes::copy_from_slice(key), addend: Bytes::copy_from_slice(&1i64.to_le_bytes()) }],
+        mutations: vec![Mutation::Add {
+            key: Bytes::copy_from_slice(key),
+            addend: Bytes::copy_from_slice(&1i64.to_le_bytes()),
+        }],
         ..Commit::default()
     }
 }

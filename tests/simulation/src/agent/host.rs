@@ -96,13 +96,19 @@ struct State {
     serves: bool,
     /// Not to be started again.
     retired: bool,
-    /// Dies are no longer expected: an agent that ends by itself is a finding.
+    /// An agent that begins to live now and ends by itself is a finding.
     calm: bool,
 }
 
 impl Host {
     /// An agent that is not started yet.
-    pub fn new(index: usize, config: AgentConfig, ground: Arc<Ground>, clock: SimClock, draw: Draw) -> Arc<Self> {
+    pub fn new(
+        index: usize,
+        config: AgentConfig,
+        ground: Arc<Ground>,
+        clock: SimClock,
+        draw: Draw,
+    ) -> Arc<Self> {
         let (ways, clock) = (Arc::default(), Arc::new(clock));
         let (state, changed) = (Mutex::default(), Notify::new());
         Arc::new(Self { index, config, ground, ways, clock, draw, state, changed })
@@ -201,11 +207,11 @@ impl Host {
     }
 
     async fn live(self: &Arc<Self>) {
-        let (number, stop) = {
+        let (number, stop, began_in_calm) = {
             let mut state = self.state.lock();
             state.lives += 1;
             state.stop = CancellationToken::new();
-            (state.lives, state.stop.clone())
+            (state.lives, state.stop.clone(), state.calm)
         };
         let ground = &self.ground;
         let life = Life::new(format!("a{}.{number}", self.index), Arc::clone(&ground.scheduler) as _);
@@ -240,10 +246,9 @@ impl Host {
         if broker.strong_count() > 0 {
             trace::count("broker outlived its agent");
         }
-        let state = self.state.lock();
-        if state.calm && !matches!(end.as_deref(), Some("stopped")) {
-            let how = end.as_deref().unwrap_or("killed").to_owned();
-            drop(state);
+        // One that began before may end of what happened before.
+        if began_in_calm && !matches!(end.as_deref(), Some("stopped")) {
+            let how = end.as_deref().unwrap_or("killed");
             ground.oracle.violation(&format!("agent {} ended in calm: {how}", self.index));
         }
         self.changed.notify_waiters();
@@ -252,7 +257,8 @@ impl Host {
     fn parts(&self, seam: &Arc<Seam>, number: u32) -> Parts {
         let draw = self.draw.stream(&format!("agent {} life {number}", self.index));
         let shared = Arc::clone(&self.ground.store) as SharedStore;
-        let store = SimStore::new(shared, Arc::clone(seam), draw.stream(&format!("ways {} {number}", self.index)));
+        let store =
+            SimStore::new(shared, Arc::clone(seam), draw.stream(&format!("ways {} {number}", self.index)));
         let bucket = self.ground.objects.bucket(seam, &bucket_options(), &draw);
         Parts {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,

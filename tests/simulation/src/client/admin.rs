@@ -115,7 +115,9 @@ impl Admin {
 
     async fn delete(&mut self, topic: &TopicPlan) -> Result<(), Lost> {
         let known = self.peer.metadata(std::slice::from_ref(&topic.name)).await?;
-        let Some(known) = known.get(&topic.name) else { return Err(Lost("the topic isn't seen yet".to_owned())) };
+        let Some(known) = known.get(&topic.name) else {
+            return Err(Lost("the topic isn't seen yet".to_owned()));
+        };
         // By its id: asked twice, it is the same topic that goes.
         self.peer.oracle().doomed(known.id);
         let state = DeleteTopicState::default().with_topic_id(known.id).with_name(None);
@@ -135,6 +137,7 @@ impl Admin {
                 }
             }
         }
+        self.peer.oracle().deleted(known.id);
         trace::count("topics deleted");
         Ok(())
     }

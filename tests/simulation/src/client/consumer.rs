@@ -139,7 +139,8 @@ impl Consumer {
         let address = self.peer.anybody();
         let answer = self.peer.call(address, 5, &request).await?;
         for topic in &answer.topics {
-            let id = self.reader.names.iter().find(|(_, name)| topic_name(name) == topic.name).map(|(id, _)| *id);
+            let id =
+                self.reader.names.iter().find(|(_, name)| topic_name(name) == topic.name).map(|(id, _)| *id);
             for partition in topic.partitions.iter().filter(|partition| partition.error_code == 0) {
                 let of = (id.unwrap_or_default(), partition.partition_index);
                 if asks_end {

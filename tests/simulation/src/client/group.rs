@@ -12,7 +12,9 @@ use kafka_protocol::messages::consumer_protocol_assignment::{
 };
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
@@ -209,7 +211,7 @@ impl Member {
                 .with_protocol_type(text("consumer"))
                 .with_protocols(vec![protocol.clone()]);
             let coordinator = self.at().await?;
-            let patience = self.peer.clients.patience + rebalance + self.plan.session;
+            let patience = self.peer.clients.patience() + rebalance + self.plan.session;
             let answer = self.peer.call_within(coordinator, 7, &request, patience).await?;
             if answer.error_code == codes::MEMBER_ID_REQUIRED {
                 self.member_id = answer.member_id.to_string();
@@ -218,7 +220,10 @@ impl Member {
             self.check(answer.error_code)?;
             self.member_id = answer.member_id.to_string();
             self.generation = answer.generation_id;
-            let (group, generation, leader) = (&self.plan.group, self.generation, answer.leader.to_string());
+            // A static leader that comes back leads under another id.
+            let is_static = self.plan.instance.is_some();
+            let leader = if is_static { "a static member".to_owned() } else { answer.leader.to_string() };
+            let (group, generation) = (&self.plan.group, self.generation);
             let _ = self.peer.oracle().groups(|groups, now| groups.joined(now, group, generation, &leader));
             note!(self.peer.name, "is {} in generation {generation}, led by {leader}", self.member_id);
             return Ok(answer);
@@ -256,7 +261,7 @@ impl Member {
             .with_protocol_name(Some(text("range")))
             .with_assignments(assignments);
         let coordinator = self.at().await?;
-        let patience = self.peer.clients.patience + Duration::from_secs(10);
+        let patience = self.peer.clients.patience() + Duration::from_secs(10);
         let answer = self.peer.call_within(coordinator, 5, &request, patience).await?;
         self.check(answer.error_code)?;
         decode_assignment(answer.assignment).ok_or_else(|| {
@@ -305,7 +310,8 @@ impl Member {
                 self.check(partition.error_code)?;
                 let (of, offset) = ((id, partition.partition_index), partition.committed_offset);
                 let (group, generation) = (&self.plan.group, self.generation);
-                let _ = self.peer.oracle().groups(|groups, _| groups.read(began, group, generation, of, offset));
+                let _ =
+                    self.peer.oracle().groups(|groups, _| groups.read(began, group, generation, of, offset));
                 self.reader.positions.insert(of, offset.max(0));
                 if offset >= 0 {
                     self.committed.insert(of, offset);

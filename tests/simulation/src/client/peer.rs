@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ApiKey, FindCoordinatorRequest, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader, TopicName,
+    ApiKey, FindCoordinatorRequest, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader,
+    TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use penstock_agent::server::listener::Stream;
@@ -33,10 +35,17 @@ pub struct Clients {
     pub oracle: Arc<Oracle>,
     /// How many agents there are.
     pub agents: usize,
-    /// How long a client waits for an answer.
-    pub patience: Duration,
+    /// How long a client waits for an answer, in milliseconds.
+    pub patience_ms: AtomicU64,
     /// How often a client goes to another agent than it is told.
     pub strays: f64,
+}
+
+impl Clients {
+    /// How long a client waits for an answer.
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience_ms.load(Ordering::Relaxed))
+    }
 }
 
 /// A topic as a client was told.
@@ -169,7 +178,7 @@ impl Peer {
             return Ok(connection);
         }
         let opened = self.clients.net.connect(self.address, address);
-        let stream = tokio::time::timeout(self.clients.patience, opened)
+        let stream = tokio::time::timeout(self.clients.patience(), opened)
             .await
             .map_err(|_| Lost("connecting took too long".to_owned()))?
             .map_err(|error| Lost(error.to_string()))?;
@@ -195,7 +204,7 @@ impl Peer {
         version: i16,
         request: &R,
     ) -> Result<R::Response, Lost> {
-        self.call_within(address, version, request, self.clients.patience).await
+        self.call_within(address, version, request, self.clients.patience()).await
     }
 
     /// The same with another patience.
@@ -221,7 +230,8 @@ impl Peer {
 
     /// Asks somebody who there is, and about topics.
     pub async fn metadata(&mut self, topics: &[String]) -> Result<BTreeMap<String, KnownTopic>, Lost> {
-        let asked = topics.iter().map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))));
+        let asked =
+            topics.iter().map(|name| MetadataRequestTopic::default().with_name(Some(topic_name(name))));
         let request = MetadataRequest::default()
             .with_topics(Some(asked.collect()))
             .with_allow_auto_topic_creation(false);

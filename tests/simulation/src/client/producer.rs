@@ -228,7 +228,7 @@ impl Producer {
         }
         let version = if self.plan.by_id { 13 } else { self.peer.draw.within(9..14) as i16 };
         let oracle = Arc::clone(self.peer.oracle());
-        let patience = self.peer.clients.patience;
+        let patience = self.peer.clients.patience();
         for request in &requests {
             for (partition, batch) in request {
                 for id in &batch.ids {
@@ -237,7 +237,11 @@ impl Producer {
                 let Batch { sequence, tries, .. } = batch;
                 let first = batch.ids[0];
                 let (name, count) = (&self.peer.name, batch.ids.len());
-                note!(name, "sends {first} and {} more to {address}, sequence {sequence}, try {tries}", count - 1);
+                note!(
+                    name,
+                    "sends {first} and {} more to {address}, sequence {sequence}, try {tries}",
+                    count - 1
+                );
             }
             let message = self.request(request, version);
             let sent = tokio::time::timeout(patience, connection.send(version, &message)).await;
@@ -269,7 +273,11 @@ impl Producer {
                 continue;
             }
             let topic = TopicProduceData::default().with_partition_data(vec![data]);
-            topics.push(if version >= 13 { topic.with_topic_id(*id) } else { topic.with_name(topic_name(name)) });
+            topics.push(if version >= 13 {
+                topic.with_topic_id(*id)
+            } else {
+                topic.with_name(topic_name(name))
+            });
         }
         ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(topics)
     }
@@ -376,7 +384,9 @@ impl Producer {
             let lost: Vec<(Partition, Batch)> = self
                 .lineages
                 .iter()
-                .flat_map(|(partition, lineage)| lineage.pending.iter().map(|batch| (*partition, batch.clone())))
+                .flat_map(|(partition, lineage)| {
+                    lineage.pending.iter().map(|batch| (*partition, batch.clone()))
+                })
                 .filter(|(_, batch)| batch.tries > 0)
                 .collect();
             for (partition, batch) in lost {

@@ -74,7 +74,7 @@ impl Reader {
         let version = if self.by_name { peer.draw.within(11..13) } else { peer.draw.within(13..19) } as i16;
         let (request, asked) = self.request(peer, version, wait);
         let began = peer.oracle().tick();
-        let patience = peer.clients.patience + wait;
+        let patience = peer.clients.patience() + wait;
         let answer = match peer.call_within(address, version, &request, patience).await {
             Ok(answer) => answer,
             Err(lost) => {
@@ -94,7 +94,12 @@ impl Reader {
         Ok(self.take(peer, began, &answer, version))
     }
 
-    fn request(&mut self, peer: &Peer, version: i16, wait: Duration) -> (FetchRequest, BTreeMap<Partition, i64>) {
+    fn request(
+        &mut self,
+        peer: &Peer,
+        version: i16,
+        wait: Duration,
+    ) -> (FetchRequest, BTreeMap<Partition, i64>) {
         let (id, epoch) = match &self.session {
             Some(session) => (session.id, session.epoch),
             None => (0, if self.in_session { 0 } else { -1 }),
@@ -144,7 +149,12 @@ impl Reader {
         (request, asked)
     }
 
-    fn follow_session(&mut self, address: SocketAddr, answer: &FetchResponse, asked: BTreeMap<Partition, i64>) {
+    fn follow_session(
+        &mut self,
+        address: SocketAddr,
+        answer: &FetchResponse,
+        asked: BTreeMap<Partition, i64>,
+    ) {
         match &mut self.session {
             Some(session) => {
                 session.epoch = session.epoch.checked_add(1).unwrap_or(1);
@@ -169,7 +179,8 @@ impl Reader {
             for data in &topic.partitions {
                 let partition = (id.unwrap_or_default(), data.partition_index);
                 let Some(position) = self.positions.get(&partition).copied() else {
-                    peer.oracle().violation(&format!("{} was given a partition that it did not ask for", peer.name));
+                    peer.oracle()
+                        .violation(&format!("{} was given a partition that it did not ask for", peer.name));
                     continue;
                 };
                 let next = self.partition(peer, began, partition, position, data, &mut polled);
@@ -214,13 +225,17 @@ impl Reader {
         let batches = match RecordBatchDecoder::decode_all(&mut records) {
             Ok(batches) => batches,
             Err(error) => {
-                oracle.violation(&format!("{}: records of {partition:?} at {position}: {error:#}", peer.name));
+                oracle
+                    .violation(&format!("{}: records of {partition:?} at {position}: {error:#}", peer.name));
                 return position;
             }
         };
         for record in batches.iter().flat_map(|batch| &batch.records) {
             let Some(id) = record.value.as_deref().and_then(RecordId::of) else {
-                oracle.violation(&format!("{}: offset {} of {partition:?} is no record", peer.name, record.offset));
+                oracle.violation(&format!(
+                    "{}: offset {} of {partition:?} is no record",
+                    peer.name, record.offset
+                ));
                 continue;
             };
             oracle.saw(&peer.name, partition, record.offset, id);
@@ -240,7 +255,10 @@ impl Reader {
             trace::count("fetches with records");
             note!(peer.name, "read {position} to {next} of {:.6}-{}", partition.0.simple(), partition.1);
         } else if data.high_watermark > position && data.records.as_ref().is_some_and(|it| !it.is_empty()) {
-            oracle.violation(&format!("{}: a fetch at {position} of {partition:?} makes no progress", peer.name));
+            oracle.violation(&format!(
+                "{}: a fetch at {position} of {partition:?} makes no progress",
+                peer.name
+            ));
         }
         next
     }

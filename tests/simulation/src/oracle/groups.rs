@@ -37,7 +37,13 @@ impl Groups {
     }
 
     /// A member learned that it is in a generation, and who leads it.
-    pub(crate) fn joined(&mut self, now: Tick, group: &str, generation: i32, leader: &str) -> Result<(), String> {
+    pub(crate) fn joined(
+        &mut self,
+        now: Tick,
+        group: &str,
+        generation: i32,
+        leader: &str,
+    ) -> Result<(), String> {
         let state = self.group(group);
         state.generations.entry(generation).or_insert(now);
         let known = state.leaders.entry(generation).or_insert_with(|| leader.to_owned());
@@ -60,7 +66,9 @@ impl Groups {
             let owner = state.owners.entry((generation, *partition)).or_insert_with(|| member.to_owned());
             if owner != member {
                 let partition = show(*partition);
-                return Err(format!("{partition} belongs to {owner} and {member} in generation {generation} of {group}"));
+                return Err(format!(
+                    "{partition} belongs to {owner} and {member} in generation {generation} of {group}"
+                ));
             }
         }
         Ok(())
@@ -115,7 +123,9 @@ impl Groups {
         let late = commits.open.iter().any(|(_, open)| *open == offset);
         if offset < floor && !late {
             let partition = show(partition);
-            return Err(format!("{group} is at {offset} of {partition} in generation {generation}, and was at {floor}"));
+            return Err(format!(
+                "{group} is at {offset} of {partition} in generation {generation}, and was at {floor}"
+            ));
         }
         if offset >= 0 && !commits.tried.contains(&offset) {
             let partition = show(partition);
@@ -140,7 +150,9 @@ impl Groups {
                 let missing = (0..end).find(|offset| given.is_none_or(|given| !given.contains(offset)));
                 if let Some(missing) = missing {
                     let partition = show(*partition);
-                    return Err(format!("{name} committed {end} of {partition} and was never given {missing}"));
+                    return Err(format!(
+                        "{name} committed {end} of {partition} and was never given {missing}"
+                    ));
                 }
             }
         }

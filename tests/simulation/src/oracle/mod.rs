@@ -40,6 +40,8 @@ struct Sent {
     attempts: u32,
     /// Attempts whose answer says that they did not happen.
     refusals: u32,
+    /// When it was first sent.
+    first: Tick,
     status: Status,
 }
 
@@ -74,6 +76,8 @@ struct State {
     logs: BTreeMap<Partition, Log>,
     /// Topics that somebody asked to delete.
     doomed: BTreeSet<Uuid>,
+    /// Topics whose deletion was acknowledged.
+    deleted: BTreeMap<Uuid, Tick>,
     groups: Groups,
     /// Who was given a producer id.
     ids: BTreeMap<i64, u32>,
@@ -127,6 +131,14 @@ impl Oracle {
         self.state.lock().doomed.insert(topic);
     }
 
+    /// The deletion of a topic was acknowledged: nothing sent from here on is taken.
+    pub fn deleted(&self, topic: Uuid) {
+        let mut state = self.state.lock();
+        state.tick += 1;
+        let tick = Tick(state.tick);
+        state.deleted.entry(topic).or_insert(tick);
+    }
+
     /// Whether somebody asked to delete it.
     pub fn is_doomed(&self, topic: Uuid) -> bool {
         self.state.lock().doomed.contains(&topic)
@@ -143,7 +155,10 @@ impl Oracle {
     /// A record is about to be sent, for the first time or again.
     pub fn sends(&self, id: RecordId, partition: Partition, session: u32, idempotent: bool) {
         let mut state = self.state.lock();
-        let fresh = Sent { partition, session, idempotent, attempts: 0, refusals: 0, status: Status::Open };
+        state.tick += 1;
+        let first = Tick(state.tick);
+        let fresh =
+            Sent { partition, session, idempotent, attempts: 0, refusals: 0, first, status: Status::Open };
         let sent = state.sent.entry(id).or_insert(fresh);
         sent.attempts += 1;
         if sent.attempts == 1 {
@@ -158,14 +173,18 @@ impl Oracle {
             let mut state = self.state.lock();
             let Some(sent) = state.sent.get_mut(&id) else { return };
             sent.status = Status::Acknowledged(offset);
-            let partition = sent.partition;
+            let (partition, first) = (sent.partition, sent.first);
             trace::count("records acknowledged");
+            if state.deleted.get(&partition.0).is_some_and(|deleted| *deleted < first) {
+                let partition = show(partition);
+                problem = Some(format!("{id} of {partition}, sent after its topic was deleted"));
+            }
             if let Some(offset) = offset {
                 state.tick += 1;
                 let tick = Tick(state.tick);
                 let log = state.logs.entry(partition).or_default();
                 log.told_end(tick, offset + 1);
-                problem = log.place(partition, offset, id).err();
+                problem = problem.or(log.place(partition, offset, id).err());
             }
         }
         if let Some(problem) = problem {
@@ -236,7 +255,9 @@ impl Oracle {
         };
         if end < floor && !self.is_doomed(partition.0) {
             let partition = show(partition);
-            self.violation(&format!("{reader} was told that {partition} ends at {end}, behind {floor} was told before"));
+            self.violation(&format!(
+                "{reader} was told that {partition} ends at {end}, behind {floor} was told before"
+            ));
         }
     }
 
@@ -277,7 +298,9 @@ impl Oracle {
                 let places = there.map_or(0, BTreeSet::len) as u32;
                 if places > sent.most() {
                     let partition = show(sent.partition);
-                    problems.push(format!("{id} of {partition} stands at {there:?}, more often than it was stored"));
+                    problems.push(format!(
+                        "{id} of {partition} stands at {there:?}, more often than it was stored"
+                    ));
                 }
                 if let Status::Acknowledged(_) = sent.status
                     && there.is_none()
@@ -335,8 +358,11 @@ impl Log {
             next += 1;
         }
         let (partition, known) = (show(partition), self.records.len());
-        (next != end || known as i64 != end)
-            .then(|| format!("{partition} ends at {end}, and {known} records are known, the first {next} of them in a row"))
+        (next != end || known as i64 != end).then(|| {
+            format!(
+                "{partition} ends at {end}, and {known} records are known, the first {next} of them in a row"
+            )
+        })
     }
 
     fn out_of_order(&self, partition: Partition, sent: &BTreeMap<RecordId, Sent>) -> Option<String> {

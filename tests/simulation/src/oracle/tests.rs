@@ -128,6 +128,18 @@ fn who_asks_behind_an_acknowledgement_is_told_an_end_behind_it() {
 }
 
 #[test]
+fn a_deleted_topic_takes_nothing() {
+    let oracle = oracle(1);
+    oracle.doomed(A.0);
+    oracle.acknowledged(id(0), Some(0));
+    oracle.deleted(A.0);
+    assert!(oracle.violations().is_empty());
+    oracle.sends(id(1), A, 1, true);
+    oracle.acknowledged(id(1), Some(1));
+    finds(&oracle, "after its topic was deleted");
+}
+
+#[test]
 fn producer_ids_are_given_once() {
     let oracle = Oracle::default();
     oracle.took_id(1, 1000);
@@ -138,7 +150,8 @@ fn producer_ids_are_given_once() {
 #[test]
 fn a_partition_has_one_owner_in_a_generation() {
     let oracle = Oracle::default();
-    let assign = |generation, member| oracle.groups(|groups, _| groups.assigned("g", generation, member, &[A]));
+    let assign =
+        |generation, member| oracle.groups(|groups, _| groups.assigned("g", generation, member, &[A]));
     assign(1, "x");
     assign(2, "y");
     assert!(oracle.violations().is_empty());
