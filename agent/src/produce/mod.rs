@@ -192,6 +192,9 @@ impl Produce {
 
     /// Remembers that these batches are turned away.
     fn turn_away(&self, batches: impl Iterator<Item = (TopicPartition, BatchProducer)>) {
+        if penstock_types::planted!("turned-away-forgotten") {
+            return;
+        }
         let (mut turned_away, now) = (self.turned_away.lock(), Instant::now());
         batches.for_each(|(partition, producer)| turned_away.note(partition, producer, now));
     }

@@ -54,6 +54,8 @@ pub const PLANTED: &[Planted] = &[
     Planted { name: "load-failure-untold", seeds: 200, breaks: "who waits for a load is not told that it failed" },
     Planted { name: "cache-without-object", seeds: 60, breaks: "blocks are cached without their object" },
     Planted { name: "short-read-accepted", seeds: 100, breaks: "a body that ends early is taken for whole" },
+    Planted { name: "turned-away-forgotten", seeds: 1000, breaks: "what comes behind a batch that was turned away is appended in its place" },
+    Planted { name: "held-id-by-the-clock", seeds: 600, breaks: "an agent that stood still while it joined takes its own id for somebody else's" },
 ];
 
 /// The planted bug of that name.

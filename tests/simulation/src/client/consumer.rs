@@ -44,7 +44,7 @@ pub struct Consumer {
 impl Consumer {
     /// A consumer that reads until `ends`, and then to the end.
     pub fn new(plan: ConsumerPlan, peer: Peer, ends: Arc<AtomicBool>) -> Self {
-        let reader = Reader::new(plan.by_name, plan.in_session);
+        let reader = Reader::new(plan.by_name, plan.in_session, &peer.draw);
         Self { plan, peer, reader, ends, tries: 0 }
     }
 

@@ -85,7 +85,7 @@ fn text(value: &str) -> StrBytes {
 impl Member {
     /// A member that reads until `ends`, and then until its group is at the ends.
     pub fn new(plan: MemberPlan, peer: Peer, ends: Arc<AtomicBool>) -> Self {
-        let reader = Reader::new(false, peer.draw.chance(0.5));
+        let reader = Reader::new(false, peer.draw.chance(0.5), &peer.draw);
         Self {
             plan,
             peer,

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::codes;
 use super::peer::{Lost, Peer, topic_name};
+use crate::draw::Draw;
 use crate::oracle::{Partition, RecordId, Tick};
 use crate::{note, trace};
 
@@ -29,6 +30,8 @@ pub struct Reader {
     by_name: bool,
     /// Whether a session is wanted.
     in_session: bool,
+    /// Most bytes of a partition and of an answer.
+    limits: (i32, i32),
     session: Option<Session>,
 }
 
@@ -52,8 +55,10 @@ pub struct Polled {
 
 impl Reader {
     /// A reader of nothing so far.
-    pub fn new(by_name: bool, in_session: bool) -> Self {
-        Self { by_name, in_session, ..Self::default() }
+    pub fn new(by_name: bool, in_session: bool, draw: &Draw) -> Self {
+        // The same for all of its fetches: where a batch is larger, it has to come all the same.
+        let limits = (draw.rate(200.0..500_000.0) as i32, draw.rate(200.0..1_000_000.0) as i32);
+        Self { by_name, in_session, limits, ..Self::default() }
     }
 
     /// Forgets the session.
@@ -130,7 +135,7 @@ impl Reader {
                 FetchPartition::default()
                     .with_partition(*index)
                     .with_fetch_offset(*position)
-                    .with_partition_max_bytes(peer.draw.within(1_000..200_000) as i32)
+                    .with_partition_max_bytes(self.limits.0)
                     .with_current_leader_epoch(-1)
                     .with_last_fetched_epoch(-1)
                     .with_log_start_offset(-1),
@@ -140,7 +145,7 @@ impl Reader {
             .with_replica_id(BrokerId(-1))
             .with_max_wait_ms(wait.as_millis() as i32)
             .with_min_bytes(1)
-            .with_max_bytes(peer.draw.within(1_000..400_000) as i32)
+            .with_max_bytes(self.limits.1)
             .with_isolation_level((peer.draw.index(2)) as i8)
             .with_session_id(id)
             .with_session_epoch(epoch)
