@@ -21,7 +21,7 @@ ROOT=$PWD
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 STATE=${PENSTOCK_TEST_STATE:-$ROOT/target/test-state}
 LOGS=$STATE/logs
-PARTS=(lint rust clients differential cluster)
+PARTS=(lint rust simulation clients differential cluster)
 ONLY=()
 INSTALL=1
 while [ $# -gt 0 ]; do
@@ -106,7 +106,13 @@ install_tools() {
 part_lint() {
     say 'formatting, lints, crate edges'
     if logged fmt cargo fmt --all --check; then pass 'cargo fmt'; else fail 'cargo fmt'; fi
-    if logged clippy cargo clippy -q --workspace --all-targets -- -D warnings; then pass 'cargo clippy'; else fail 'cargo clippy'; fi
+    # The simulation apart: together with it, the others would be looked at as it changes them.
+    if logged clippy cargo clippy -q --workspace --exclude penstock-simulation --all-targets -- -D warnings \
+        && logged clippy-simulation cargo clippy -q -p penstock-simulation --all-targets -- -D warnings; then
+        pass 'cargo clippy'
+    else
+        fail 'cargo clippy'
+    fi
 }
 
 start_minio() {
@@ -178,7 +184,7 @@ part_rust() {
     say 'Rust tests'
     if start_minio; then :; else skip 'S3 suite on MinIO' 'no MinIO'; fi
     start_seaweedfs
-    cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$LOGS/rust.log" | grep -E '^(test result|test .*FAILED|error|skipped: |    Running)' 
+    cargo test --workspace --exclude penstock-simulation --no-fail-fast -- --show-output 2>&1 | tee "$LOGS/rust.log" | grep -E '^(test result|test .*FAILED|error|skipped: |    Running)' 
     if ! grep -qE '^test result:' "$LOGS/rust.log"; then fail 'the Rust tests did not run'; tail -n 40 "$LOGS/rust.log"; return; fi
     if grep -qE '^error: could not compile' "$LOGS/rust.log"; then fail 'the Rust tests did not compile'; fi
     local reason
@@ -194,13 +200,50 @@ part_rust() {
     stop_stores
 }
 
+# Fresh seeds for as long as PENSTOCK_SIMULATION_SECONDS says, the seeds that once found something, and the planted bugs.
+part_simulation() {
+    say simulation
+    local seconds=${PENSTOCK_SIMULATION_SECONDS:-300} from simulate name
+    # No seed is run twice, unless the clock is set back by months.
+    from=$(( $(date +%s) * 100 ))
+    if ! logged simulation-build cargo build -q --release -p penstock-simulation; then
+        fail 'the simulation does not build'
+        return
+    fi
+    if logged simulation-tests cargo test --release -p penstock-simulation; then
+        pass 'simulation: its own tests, one seed gives one history'
+    else
+        fail 'simulation: its own tests'
+    fi
+    simulate=$TARGET/release/penstock-simulation
+    run_simulation() {
+        name=$1; shift
+        if "$simulate" "$@" 2>"$LOGS/simulation.err" | tee "$LOGS/simulation.log" | grep -vE '^ *[0-9]'; test "${PIPESTATUS[0]}" -eq 0; then
+            pass "simulation: $name ($(tail -n 1 "$LOGS/simulation.log"))"
+        else
+            fail "simulation: $name ($(tail -n 1 "$LOGS/simulation.log"))"
+        fi
+    }
+    run_simulation "seeds from $from on" --time "$seconds" --from "$from"
+    run_simulation 'seeds that once found something' --regressions
+    run_simulation 'planted bugs' --suite
+    # What is planted is in no binary that is shipped.
+    if ! logged shipped cargo build -q --release; then
+        fail 'the release build'
+    elif "$simulate" --list-planted | cut -d' ' -f1 | grep -Fqf - <(strings -n 8 "$TARGET/release/penstock"); then
+        fail 'the shipped binary knows planted bugs'
+    else
+        pass 'the shipped binary knows no planted bug'
+    fi
+}
+
 # The parts with a program of their own; each prints its own lines and counts.
 part_program() {
     local name=$1; shift
     say "$name"
     if ! command -v python3 >/dev/null; then skip "$name" 'no python3'; return; fi
     # The same selection as the Rust tests', so that nothing is built twice.
-    if ! logged build cargo build -q --workspace --bin penstock --example matrix-client; then
+    if ! logged build cargo build -q --workspace --exclude penstock-simulation --bin penstock --example matrix-client; then
         fail "$name: the broker does not build"
         return
     fi
@@ -230,6 +273,7 @@ for part in "${PARTS[@]}"; do
     case $part in
         lint) part_lint ;;
         rust) part_rust ;;
+        simulation) part_simulation ;;
         cluster) part_cluster ;;
         *) part_program "$part" ;;
     esac

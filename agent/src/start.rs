@@ -15,7 +15,7 @@ use penstock_config::{AgentConfig, HostPort, MetadataKind, Roles};
 use penstock_metadata::feed_watch::FeedWatch;
 use penstock_metadata::kv::SharedStore;
 use penstock_storage::bucket::Bucket;
-use penstock_types::{Clock, OsRandomness, Randomness, SystemClock, pause};
+use penstock_types::{Clock, OsRandomness, Randomness, SystemClock, own, pause};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::Broker;
 use crate::http::{self, Control, Controls, HttpState, Readiness};
 use crate::metrics::{self, Metrics};
+use crate::server::listener::Listener;
 use crate::server::{self, BrokerService, Limits, ServerStats, Stopped};
 
 mod credentials;
@@ -93,6 +94,15 @@ pub struct Addresses {
     pub http: SocketAddr,
 }
 
+/// What an agent listens on.
+#[derive(Debug)]
+pub struct Listeners<L> {
+    /// For Kafka clients.
+    pub kafka: L,
+    /// For metrics and health; without it they are not served.
+    pub http: Option<TcpListener>,
+}
+
 /// Why an agent does not just go on.
 #[derive(Debug)]
 pub enum Interruption {
@@ -128,8 +138,22 @@ pub struct RunningAgent {
 pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, StartError> {
     config.validate()?;
     let kafka = bind("listen", &config.server.listen).await?;
-    let http = bind("http", &config.http.http).await?;
-    let addresses = Addresses { kafka: local(&kafka)?, http: local(&http)? };
+    let http = Some(bind("http", &config.http.http).await?);
+    start_on(config, parts, Listeners { kafka, http }).await
+}
+
+/// Starts an agent that listens where it is told, whatever its configuration says.
+pub async fn start_on<L: Listener>(
+    config: AgentConfig,
+    parts: Parts,
+    listeners: Listeners<L>,
+) -> Result<RunningAgent, StartError> {
+    config.validate()?;
+    let Listeners { kafka, http } = listeners;
+    let kafka_address = local(kafka.local_addr())?;
+    let http_address = http.as_ref().map(|http| local(http.local_addr())).transpose()?;
+    let nowhere = SocketAddr::new(kafka_address.ip(), 0);
+    let addresses = Addresses { kafka: kafka_address, http: http_address.unwrap_or(nowhere) };
 
     let readiness = Arc::new(Readiness::default());
     readiness.starting("opening the metadata store");
@@ -167,10 +191,19 @@ pub async fn start(config: AgentConfig, parts: Parts) -> Result<RunningAgent, St
         broker: Arc::downgrade(&broker),
         controls: Controls { sender, can_abort },
     };
-    let http = tokio::spawn(http::serve(http, state, stop_http.clone().cancelled_owned()));
+    let stopped = stop_http.clone().cancelled_owned();
+    let http = match http {
+        Some(http) => tokio::spawn(own(http::serve(http, state, stopped))),
+        // The state is kept all the same: an operator's wishes have somebody to hear them.
+        None => tokio::spawn(own(async move {
+            stopped.await;
+            drop(state);
+            Ok(())
+        })),
+    };
     let stop_server = CancellationToken::new();
     let service = Arc::new(BrokerService::new(Arc::clone(&broker), limits.decoded));
-    let server = tokio::spawn(server::run(kafka, service, limits, server_stats, stop_server.clone()));
+    let server = tokio::spawn(own(server::run(kafka, service, limits, server_stats, stop_server.clone())));
     let mut jobs = Jobs::default();
     // First of all: whatever else stops, the lease is kept.
     let mut registration = Jobs::default();
@@ -215,6 +248,7 @@ impl RunningAgent {
     /// Waits until a part of the agent ends that should not, or an operator asks for something over HTTP. Cancel-safe.
     pub async fn interrupted(&mut self) -> Interruption {
         tokio::select! {
+            biased;
             failure = failed(&mut self.server, &mut self.http, &mut self.registration, &mut self.jobs) => {
                 Interruption::Failed(failure)
             }
@@ -286,6 +320,7 @@ async fn failed(
     jobs: &mut Jobs,
 ) -> AgentFailure {
     tokio::select! {
+        biased;
         ended = server => AgentFailure::Server {
             reason: ended.err().map_or_else(|| "it stopped".to_owned(), |error| error.to_string()),
         },
@@ -345,12 +380,8 @@ async fn bind(option: &'static str, address: &HostPort) -> Result<TcpListener, S
     server::listener::bind(*first).map_err(failed)
 }
 
-fn local(listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|source| StartError::Bind {
-        option: "listen",
-        address: String::new(),
-        source,
-    })
+fn local(address: std::io::Result<SocketAddr>) -> Result<SocketAddr, StartError> {
+    address.map_err(|source| StartError::Bind { option: "listen", address: String::new(), source })
 }
 
 #[cfg(test)]

@@ -92,6 +92,7 @@ impl World {
             max_bytes: 1 << 20,
             current_leader_epoch: None,
             last_fetched_epoch: None,
+            elsewhere: None,
         };
         FetchRequest {
             targets: vec![target],

@@ -112,6 +112,7 @@ impl Sealer {
             }
             self.seal_due(&stop).await;
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = pause(self.settings.interval) => {}
             }

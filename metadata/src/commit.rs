@@ -225,13 +225,15 @@ impl<G: TopicGround> Committer<G> {
         let mut keys: Vec<_> = objects.iter().map(|object| object::key(&self.keyspace, object.id)).collect();
         keys.push(cutoff_key(&self.keyspace));
         let begun = Instant::now();
-        let mut values = transaction.get_many(&keys, Isolation::Serializable).await?;
+        let late_attempt_lands = penstock_types::planted!("late-attempt-lands");
+        let isolation = if late_attempt_lands { Isolation::Snapshot } else { Isolation::Serializable };
+        let mut values = transaction.get_many(&keys, isolation).await?;
         let cutoff = decode_cutoff(values.pop().flatten().as_deref())?;
         self.standing.learn(transaction.read_version().await?, cutoff, begun);
         let mut outcomes = Vec::with_capacity(objects.len());
         for (object, value) in objects.iter().zip(values) {
             outcomes.push(match value {
-                Some(value) => {
+                Some(value) if !penstock_types::planted!("object-row-not-read") => {
                     let row = ObjectRow::decode(&value)?;
                     if row.state == ObjectState::Intent || row.batches != object.batches.len() as u32 {
                         return Err(StoreError::Failed {
@@ -241,7 +243,7 @@ impl<G: TopicGround> Committer<G> {
                     Some(ObjectOutcome::Committed { row, offsets: BTreeMap::new() })
                 }
                 None if cutoff.refuses(&object.id) => Some(ObjectOutcome::BelowCutoff),
-                None => None,
+                Some(_) | None => None,
             });
         }
         Ok(outcomes)
@@ -264,7 +266,9 @@ impl<G: TopicGround> Committer<G> {
         let ground = self.topics.ground(transaction, &partitions).await?;
         let keys: Vec<_> =
             producers.keys().map(|(partition, id)| producer::key(&self.keyspace, *partition, *id)).collect();
-        let values = transaction.get_many(&keys, Isolation::Serializable).await?;
+        let unguarded = penstock_types::planted!("producer-state-unguarded");
+        let isolation = if unguarded { Isolation::Snapshot } else { Isolation::Serializable };
+        let values = transaction.get_many(&keys, isolation).await?;
         let mut states = BTreeMap::new();
         for (((partition, id), first), value) in producers.into_iter().zip(values) {
             let state = match value {
@@ -330,7 +334,8 @@ impl<G: TopicGround> Committer<G> {
             transaction.atomic_add_bytes(&key, &added.encode(), WriteConflict::No);
         }
         let slots: BTreeSet<Slot> = append.counts().keys().map(|partition| Slot::of(*partition)).collect();
-        for slot in slots {
+        let stamped = if penstock_types::planted!("feed-half-stamped") { 1 } else { slots.len() };
+        for slot in slots.into_iter().take(stamped) {
             let value = feed::template(self.incarnation);
             let key = feed::key(&self.keyspace, slot);
             transaction.set_stamped_value(&key, &value, feed::STAMP_AT, WriteConflict::No);
@@ -369,12 +374,17 @@ impl<G: TopicGround> Committer<G> {
             ends.entry(row.partition).or_insert_with(|| counters.map_or(0, |found| found.of(row.partition)));
         }
         for (partition, count) in behind {
+            if penstock_types::planted!("own-offset-of-the-version") {
+                continue;
+            }
             ends.entry(partition).and_modify(|end| *end -= count);
         }
         let mut found = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().rev() {
             let Some(end) = ends.get_mut(&row.partition) else { continue };
-            *end -= row.row.records();
+            if !penstock_types::planted!("own-offset-is-the-end") {
+                *end -= row.row.records();
+            }
             let offset = Offset::new(*end).ok_or_else(|| StoreError::Failed {
                 reason: format!("partition {}: its counter is below the sum of its rows", row.partition),
             })?;

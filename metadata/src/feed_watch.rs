@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use penstock_types::{Versionstamp, pause};
+use penstock_types::{Versionstamp, own, pause};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -58,7 +58,7 @@ impl FeedWatch {
         let sender = Arc::new(sender);
         slots.insert(slot, Arc::clone(&sender));
         if !self.stopping.is_cancelled() {
-            self.tasks.spawn(Arc::clone(self).follow(slot, sender));
+            self.tasks.spawn(own(Arc::clone(self).follow(slot, sender)));
         }
         receiver
     }
@@ -100,6 +100,7 @@ impl FeedWatch {
                     Err(error) => {
                         tracing::debug!(%error, slot = slot.get(), "a feed can't be watched now");
                         tokio::select! {
+                            biased;
                             () = self.stopping.cancelled() => return,
                             () = pause(wait) => wait = (wait * 2).min(LONGEST_PAUSE),
                         }

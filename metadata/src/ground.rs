@@ -35,7 +35,8 @@ impl CatalogGround {
     /// The topics of an up-to-date catalog. Only the deletion of one of them disturbs the commit, and no other commit
     /// is disturbed by it.
     fn of_catalog(&self, transaction: &mut dyn Transaction, known: Lookup, ids: &[TopicId]) -> Topics {
-        for id in ids {
+        let unguarded = penstock_types::planted!("deleted-topic-appends");
+        for id in ids.iter().filter(|_| !unguarded) {
             transaction.add_read_conflict(single_key(&row_key(&self.keyspace, *id)));
         }
         known
@@ -62,7 +63,8 @@ impl TopicGround for CatalogGround {
         let version = decode_metadata_version(transaction.get(&key, Isolation::Snapshot).await?.as_deref())?;
         let read_at = transaction.read_version().await?;
         let known = self.catalog.lookup(&ids);
-        let topics = if known.version == version {
+        let unguarded = penstock_types::planted!("deleted-topic-appends");
+        let topics = if known.version == version || unguarded {
             *self.known.lock() = Some((read_at, version));
             self.of_catalog(transaction, known, &ids)
         } else {

@@ -90,7 +90,9 @@ pub async fn seal_partition(
     let mut transaction = store.begin(Priority::Batch);
     let version = transaction.read_version().await?;
     let keys = [topic::row_key(keyspace, partition.topic), seal::key(keyspace, partition)];
-    let values = transaction.get_many(&keys, Isolation::Serializable).await?;
+    let unguarded = penstock_types::planted!("seal-unguarded");
+    let isolation = if unguarded { Isolation::Snapshot } else { Isolation::Serializable };
+    let values = transaction.get_many(&keys, isolation).await?;
     if values[0].is_none() {
         return Ok(Sealed::default());
     }
@@ -126,6 +128,9 @@ pub async fn seal_partition(
     }
     let mut end = last_key;
     end.push(0);
+    if penstock_types::planted!("seal-clears-too-much") {
+        end.clone_from(&rows.end);
+    }
     transaction.clear_range(rows.start..end, WriteConflict::No);
     transaction.set(&keys[1], &seal::encode(&state), WriteConflict::Yes);
     // The slot's checkpoint in the bucket is no longer all.

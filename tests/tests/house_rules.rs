@@ -14,6 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("compaction", &["types", "config", "metadata", "storage"]),
     ("agent", &["types", "config", "metadata", "storage", "compaction"]),
     ("tests", &["types", "config", "metadata", "storage", "compaction", "agent"]),
+    ("tests/simulation", &["types", "config", "metadata", "storage", "compaction", "agent"]),
 ];
 
 /// A library and the only places that may import it: path prefixes from the workspace's root.
@@ -137,14 +138,49 @@ fn uses_are_found_and_mentions_are_not() {
     assert_eq!(first_use("// axum::serve\nmy_axum::x(); crate::axum::y();", "axum"), None);
 }
 
-/// The flags of the simulation's build stand under its alias alone.
+/// The simulation needs no flags of the compiler: whoever builds it builds the dependencies as they are shipped.
 #[test]
-fn the_normal_build_has_no_flags() {
-    let text = fs::read_to_string(root().join(".cargo/config.toml")).expect("the alias is there");
-    let table: toml::Table = text.parse().expect("TOML");
-    assert_eq!(table.keys().collect::<Vec<_>>(), ["alias"]);
-    let alias = table["alias"]["simulation"].as_array().expect("a list of arguments");
-    assert!(
-        alias.iter().any(|argument| argument.as_str().is_some_and(|text| text.contains("tokio_unstable")))
-    );
+fn no_build_has_flags_of_its_own() {
+    assert!(!root().join(".cargo").exists(), "flags for all crates belong to whoever calls cargo");
+}
+
+/// What a simulation switches on in the other crates is in no binary that is built without naming it.
+#[test]
+fn the_simulation_is_built_by_name_only() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the workspace has a manifest");
+    let table: toml::Table = manifest.parse().expect("a manifest is TOML");
+    let defaults = table["workspace"]["default-members"].as_array().expect("a list");
+    assert!(!defaults.is_empty());
+    assert!(defaults.iter().all(|member| member.as_str() != Some("tests/simulation")));
+    for (crate_name, _) in EDGES.iter().filter(|(name, _)| *name != "tests/simulation") {
+        let text = fs::read_to_string(root().join(crate_name).join("Cargo.toml")).expect("a manifest");
+        let table: toml::Table = text.parse().expect("a manifest is TOML");
+        for kind in ["dependencies", "dev-dependencies"] {
+            let uses = table.get(kind).map(ToString::to_string).unwrap_or_default();
+            assert!(!uses.contains("\"simulation\""), "{crate_name} switches on what only a simulation may");
+        }
+    }
+}
+
+/// A branch that is drawn by chance is drawn by another chance than the seed's.
+#[test]
+fn every_select_says_its_order() {
+    let mut wrong = Vec::new();
+    for crate_name in ["types", "metadata", "storage", "compaction", "agent", "tests/simulation"] {
+        for file in sources(&root().join(crate_name).join("src")) {
+            let path = file.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
+            if path.contains("/cli/") || path.ends_with("tests.rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&file).expect("a source file is text");
+            let lines: Vec<&str> = text.lines().collect();
+            for (number, line) in lines.iter().enumerate() {
+                let next = lines.get(number + 1).map_or("", |next| next.trim());
+                if line.contains("select! {") && !line.trim_start().starts_with("//") && next != "biased;" {
+                    wrong.push(format!("{path}:{}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "select! without biased: {wrong:?}");
 }

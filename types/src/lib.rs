@@ -7,7 +7,9 @@
 mod clock;
 mod ids;
 mod log;
+mod planted;
 mod random;
+mod task;
 mod version;
 
 pub use clock::{Clock, SystemClock, TestClock, TimestampMs, pause, pause_until};
@@ -16,5 +18,10 @@ pub use ids::{
     Sequence, TopicId, TopicPartition,
 };
 pub use log::{Offset, OffsetRange};
+#[cfg(feature = "simulation")]
+pub use planted::{is_planted, plant};
 pub use random::{OsRandomness, Randomness, SeededRandomness};
+pub use task::own;
+#[cfg(feature = "simulation")]
+pub use task::simulated;
 pub use version::{BatchPosition, Incarnation, StoreVersion, Versionstamp};

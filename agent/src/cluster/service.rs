@@ -99,6 +99,8 @@ impl Cluster {
         let session = randomness.next_u64();
         let started = Instant::now();
         let mut observer = Observer::default();
+        // Pauses between looks at an id that is held. Time in which this process stood still is none of them.
+        let mut watched = Duration::ZERO;
         let node = loop {
             let look = agents.look().await?;
             observer.observe(started.elapsed(), &look);
@@ -111,11 +113,15 @@ impl Cluster {
                 }
                 Err(RegisterError::Held { node, by, lease }) => {
                     // It renews itself four times in a lease: an agent that is alive shows within two.
-                    if started.elapsed() > lease * 2 {
+                    if penstock_types::planted!("held-id-by-the-clock") {
+                        watched = started.elapsed();
+                    }
+                    if watched > lease * 2 {
                         return Err(JoinError::Held { node, by });
                     }
                     tracing::info!(%node, by, ?lease, "waiting for the lease of a former agent to end");
                     pause(lease / LOOKS).await;
+                    watched += lease / LOOKS;
                 }
             }
         };
@@ -267,6 +273,7 @@ impl Cluster {
                     self.notice_lapse();
                     let wait = pause(lease / PAUSES);
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => return,
                         () = wait => continue,
                     }

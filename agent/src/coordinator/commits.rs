@@ -179,6 +179,11 @@ async fn run(
         }
         Err(error) => {
             let refusal = Refusal::from(&error);
+            if penstock_types::planted!("offsets-answered-unstored") {
+                for (count, answer) in waiting.drain(..) {
+                    let _ = answer.send(Ok(vec![Ok(()); count]));
+                }
+            }
             for (_, answer) in waiting {
                 let _ = answer.send(Err(refusal));
             }

@@ -51,6 +51,7 @@ impl GroupCoordinator {
                 if let Err(error) = self.take_up().await {
                     tracing::warn!(%error, "groups with members were not searched for");
                     tokio::select! {
+                        biased;
                         () = pause(AGAIN) => continue,
                         changed = memberships.changed() => if changed.is_err() { return },
                     }

@@ -10,7 +10,7 @@ use penstock_metadata::groups::{GroupError, Groups, StoredOffsets};
 use penstock_metadata::keys::Keyspace;
 use penstock_metadata::keys::group::{GROUP_ID_BYTES_MAX, StoredState};
 use penstock_metadata::kv::SharedStore;
-use penstock_types::{Clock, PartitionIndex, Randomness, TimestampMs};
+use penstock_types::{Clock, PartitionIndex, Randomness, TimestampMs, own};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -147,7 +147,7 @@ impl GroupCoordinator {
             tasks: TaskTracker::new(),
             next_number: AtomicU64::new(0),
         });
-        coordinator.tasks.spawn(Arc::clone(&coordinator).expire_offsets());
+        coordinator.tasks.spawn(own(Arc::clone(&coordinator).expire_offsets()));
         coordinator
     }
 
@@ -428,8 +428,8 @@ impl GroupCoordinator {
         let group: Arc<str> = group.into();
         loaded.insert(Arc::clone(&group), handle.clone());
         drop(loaded);
-        self.tasks
-            .spawn(Actor::new(Arc::clone(&self.shared), group, (number, term), received, standing).run());
+        let actor = Actor::new(Arc::clone(&self.shared), group, (number, term), received, standing);
+        self.tasks.spawn(own(actor.run()));
         Ok(handle)
     }
 }

@@ -241,6 +241,7 @@ impl Fetch {
                 }
                 drop(plan);
                 tokio::select! {
+                    biased;
                     () = self.stopping.cancelled() => {}
                     () = wait_for_change(&mut subscriptions, deadline) => {}
                 }

@@ -17,7 +17,7 @@ pub struct FetchLimits {
 impl FetchLimits {
     /// An answer of at most `max_bytes`, but for its first batch.
     pub fn new(max_bytes: u64) -> Self {
-        Self { left_bytes: max_bytes, at_least_one: true }
+        Self { left_bytes: max_bytes, at_least_one: !penstock_types::planted!("large-batch-never-sent") }
     }
 
     /// What a partition may take; `None` for nothing.

@@ -104,7 +104,9 @@ struct Session {
 impl Session {
     fn put(&mut self, key: PartitionKey, wanted: Wanted) {
         if let Some(partition) = self.order.get(&key).and_then(|order| self.partitions.get_mut(order)) {
-            partition.wanted = wanted;
+            if !penstock_types::planted!("session-keeps-old-offset") {
+                partition.wanted = wanted;
+            }
             return;
         }
         let order = self.next_order;
@@ -136,7 +138,8 @@ impl Session {
             self.partitions.insert(self.next_order, partition);
             self.next_order += 1;
         }
-        changed || news.has_records || news.is_error
+        let has_records = news.has_records && !penstock_types::planted!("session-forgets-news");
+        changed || has_records || news.is_error
     }
 }
 

@@ -9,7 +9,7 @@ use penstock_metadata::append::ObjectToCommit;
 use penstock_metadata::commit::ObjectOutcome;
 use penstock_metadata::keys::object::{Fate, ObjectRow, Refusal};
 use penstock_metadata::kv::{Outcome, StoreError};
-use penstock_types::{BatchPosition, Offset, TopicPartition, pause};
+use penstock_types::{BatchPosition, Offset, TopicPartition, own, pause};
 use tokio::time::Instant;
 
 use super::reply::{AppendError, BatchResult, Lineage, Ticket};
@@ -73,6 +73,9 @@ impl Produce {
         count(&self.stats.failed_objects, 1);
         count(&self.stats.failed_batches, object.tickets.len() as u64);
         let lineages = object.lineages();
+        // What comes from here on; what waits is removed or refused below.
+        let batches = object.object.batches.iter();
+        self.turn_away(batches.filter_map(|batch| Some((batch.partition, batch.facts.producer?))));
         let removed = {
             // The buffer first: what leaves it meanwhile would get a number behind the poison's.
             let mut buffer = self.buffer.lock();
@@ -97,7 +100,7 @@ impl Produce {
                 return;
             }
             let commit = Arc::clone(self).commit_group(group);
-            self.tasks.spawn(commit);
+            self.tasks.spawn(own(commit));
         }
     }
 
@@ -107,6 +110,11 @@ impl Produce {
         let mut rest = Vec::with_capacity(uploaded.len());
         for Uploaded { object, tickets, begun } in uploaded {
             objects.push(object);
+            if penstock_types::planted!("acknowledged-before-commit") {
+                tickets.into_iter().for_each(|ticket| ticket.tell(Ok(None)));
+                rest.push((Vec::new(), begun));
+                continue;
+            }
             rest.push((tickets, begun));
         }
         let begun = rest.iter().map(|(_, begun)| *begun).min().unwrap_or_else(Instant::now);
@@ -193,6 +201,9 @@ impl Produce {
                 }
                 Err(error) => error,
             };
+            if error.outcome() == Outcome::MayHaveHappened && penstock_types::planted!("unknown-given-up") {
+                return Err(error);
+            }
             if error.outcome() == Outcome::MayHaveHappened {
                 count(&self.stats.commit_unknowns, 1);
                 may_have_happened = true;
@@ -241,6 +252,9 @@ impl Produce {
                 Fate::Duplicate(at) => {
                     count(&self.stats.duplicate_batches, 1);
                     match self.find_offset(batch.partition, at).await {
+                        Ok(Some(offset)) if penstock_types::planted!("duplicate-gets-a-new-offset") => {
+                            Ok(Some(offset.plus(i64::from(batch.facts.records))))
+                        }
                         Ok(Some(offset)) => Ok(Some(offset)),
                         Ok(None) => Err(AppendError::DuplicateSequence),
                         Err(error) => {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use penstock_metadata::append::{BatchToCommit, ObjectToCommit};
+use penstock_metadata::keys::object::Refusal;
 use penstock_storage::object::{ObjectBuilder, object_key};
-use penstock_types::ObjectId;
+use penstock_types::{ObjectId, own};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -21,7 +22,7 @@ impl Produce {
         while let Some((slot, number, flush)) = self.next_flush(&mut policy).await {
             policy.spend(Instant::now());
             let upload = Arc::clone(&self).upload(number, flush, slot);
-            self.tasks.spawn(upload);
+            self.tasks.spawn(own(upload));
         }
     }
 
@@ -70,7 +71,8 @@ impl Produce {
             body_bytes += pending.length_bytes();
             builder.add(pending.batch.partition, &pending.batch.batch);
             let (partition, facts) = (pending.batch.partition, pending.batch.facts);
-            batches.push(BatchToCommit { partition, position, facts, refused: None });
+            let refused = pending.behind.then_some(Refusal::TryAgain);
+            batches.push(BatchToCommit { partition, position, facts, refused });
             tickets.push(pending.ticket);
         }
         let built = builder.finish(id);
@@ -79,6 +81,12 @@ impl Produce {
         let size = built.length();
         let object = Uploaded { object: ObjectToCommit { id, size, batches }, tickets, begun };
         let deadline = begun + self.settings.deadline;
+        if penstock_types::planted!("commit-before-upload") {
+            self.uploaded(number, object);
+            self.pump();
+            let _ = self.parts.bucket.put(&object_key(id), built.chunks().to_vec(), deadline).await;
+            return;
+        }
         let put = self.parts.bucket.put(&object_key(id), built.chunks().to_vec(), deadline).await;
         match put {
             Ok(_) => {
@@ -86,12 +94,16 @@ impl Produce {
                 drop(built);
                 self.uploaded(number, object);
             }
+            Err(_) if penstock_types::planted!("failed-upload-committed") => self.uploaded(number, object),
             Err(error) => {
                 tracing::warn!(object = %id, %error, "an upload failed; its producers are told to try again");
                 self.fail(number, object, AppendError::NotStored);
             }
         }
         drop(slot);
+        if penstock_types::planted!("pump-forgotten") && self.parts.randomness.below(8) == 0 {
+            return;
+        }
         self.pump();
     }
 }

@@ -21,6 +21,7 @@ mod commit;
 mod flush;
 mod lane;
 mod reply;
+mod turned_away;
 
 pub use reply::{AppendError, BatchResult, IncomingBatch, Receipt};
 
@@ -32,12 +33,13 @@ use parking_lot::Mutex;
 use penstock_compaction::sealer::Sealer;
 use penstock_metadata::commit::Committer;
 use penstock_metadata::ground::CatalogGround;
+use penstock_metadata::keys::log::BatchProducer;
 use penstock_metadata::kv::{Priority, SharedStore, StoreError};
 use penstock_metadata::lookup::LogReader;
 use penstock_metadata::views::Views;
 use penstock_storage::bucket::Bucket;
 use penstock_storage::cache::Cache;
-use penstock_types::{Incarnation, Randomness, StoreVersion};
+use penstock_types::{Incarnation, Randomness, StoreVersion, TopicPartition, own};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +50,7 @@ use commit::Uploaded;
 use lane::Lane;
 use policy::FlushSetting;
 use reply::{PendingBatch, tickets};
+use turned_away::TurnedAway;
 
 /// A permit of the memory budget stands for that many bytes.
 const PERMIT_BYTES: usize = 1024;
@@ -134,6 +137,7 @@ pub struct Produce {
     uploads: Arc<Semaphore>,
     lane: Mutex<Lane<Uploaded>>,
     poisons: Mutex<Vec<commit::Poison>>,
+    turned_away: Mutex<TurnedAway>,
     version: Mutex<(StoreVersion, Option<Instant>)>,
     stats: ProduceStats,
     tasks: TaskTracker,
@@ -156,6 +160,7 @@ impl Produce {
             uploads: Arc::new(Semaphore::new(settings.uploads.max(1))),
             lane: Mutex::new(Lane::new(TRANSACTION_BYTES)),
             poisons: Mutex::default(),
+            turned_away: Mutex::default(),
             version: Mutex::new((StoreVersion::ZERO, None)),
             stats: ProduceStats::default(),
             tasks: TaskTracker::new(),
@@ -163,7 +168,7 @@ impl Produce {
             parts,
             settings,
         });
-        produce.tasks.spawn(Arc::clone(&produce).flush_loop());
+        produce.tasks.spawn(own(Arc::clone(&produce).flush_loop()));
         produce
     }
 
@@ -175,6 +180,26 @@ impl Produce {
     /// # Errors
     /// The agent is stopping, or the metadata store can't be read.
     pub async fn admit(&self, batches: Vec<IncomingBatch>, held_bytes: usize) -> Result<Receipt, AdmitError> {
+        // In case nothing is admitted; also if this is dropped, for then the connection has ended.
+        let producers: Vec<_> =
+            batches.iter().filter_map(|batch| Some((batch.partition, batch.facts.producer?))).collect();
+        let admitted = self.try_admit(batches, held_bytes).await;
+        if admitted.is_err() {
+            self.turn_away(producers.into_iter());
+        }
+        admitted
+    }
+
+    /// Remembers that these batches are turned away.
+    fn turn_away(&self, batches: impl Iterator<Item = (TopicPartition, BatchProducer)>) {
+        if penstock_types::planted!("turned-away-forgotten") {
+            return;
+        }
+        let (mut turned_away, now) = (self.turned_away.lock(), Instant::now());
+        batches.for_each(|(partition, producer)| turned_away.note(partition, producer, now));
+    }
+
+    async fn try_admit(&self, batches: Vec<IncomingBatch>, held_bytes: usize) -> Result<Receipt, AdmitError> {
         let most = (self.settings.memory_bytes / PERMIT_BYTES).max(1);
         let permits = held_bytes.div_ceil(PERMIT_BYTES).clamp(1, most);
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
@@ -189,8 +214,13 @@ impl Produce {
                 return Err(AdmitError::Stopping);
             }
             let before = buffer.waiting(&self.bounds);
+            let mut turned_away = self.turned_away.lock();
             for (batch, ticket) in batches.into_iter().zip(tickets) {
-                buffer.push(PendingBatch { batch, ticket, arrived, version });
+                let behind = batch
+                    .facts
+                    .producer
+                    .is_some_and(|producer| turned_away.is_behind(batch.partition, &producer, arrived));
+                buffer.push(PendingBatch { batch, ticket, arrived, version, behind });
             }
             // In between, what arrives changes nothing about when to flush; to wake somebody is dear.
             before.is_none_or(|before| !before.full && buffer.is_full(&self.bounds))

@@ -91,6 +91,8 @@ pub(crate) struct PendingBatch {
     pub(crate) arrived: Instant,
     /// A version read before it was admitted.
     pub(crate) version: StoreVersion,
+    /// Whether an earlier batch of its producer was turned away: then it is, too.
+    pub(crate) behind: bool,
 }
 
 impl PendingBatch {
@@ -124,7 +126,12 @@ impl Ticket {
         if inner.untold > 0 {
             return;
         }
-        inner.memory = None;
+        let memory = inner.memory.take();
+        if penstock_types::planted!("memory-not-given-back") && inner.results.iter().any(Result::is_err) {
+            memory.into_iter().for_each(OwnedSemaphorePermit::forget);
+        } else {
+            drop(memory);
+        }
         let results = std::mem::take(&mut inner.results);
         if let Some(sender) = inner.sender.take() {
             // The client may be gone; what it sent is stored all the same.

@@ -23,6 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use penstock_types::own;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -91,6 +92,7 @@ async fn accept_failed<V>(shared: &Shared<V>, error: &io::Error) {
     shared.stats.accept_failed();
     shared.log.info(|suppressed| tracing::warn!(%error, suppressed, "a connection can't be accepted"));
     tokio::select! {
+        biased;
         () = shared.stop.cancelled() => {}
         () = penstock_types::pause(ACCEPT_PAUSE) => {}
     }
@@ -141,7 +143,7 @@ impl Connections {
         }
         self.of_address.insert(address, of_address + 1);
         let serving = connection::serve(stream, peer, Arc::clone(shared));
-        self.tasks.spawn(async move { (serving.await, address) });
+        self.tasks.spawn(own(async move { (serving.await, address) }));
     }
 
     /// Counts the end of a connection; passes its panic on.

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 
+use penstock_types::own;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,7 @@ impl Jobs {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let task = self.tasks.spawn(job(self.stop.clone()));
+        let task = self.tasks.spawn(own(job(self.stop.clone())));
         self.names.insert(task.id(), name);
     }
 

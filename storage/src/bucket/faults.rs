@@ -13,7 +13,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
 use penstock_types::{Randomness, pause};
@@ -65,30 +65,77 @@ impl Faults {
     }
 }
 
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// Writes an object.
+    Put,
+    /// Reads an object, a part of it, or what is known of it.
+    Get,
+    /// Removes an object.
+    Delete,
+    /// Lists objects.
+    List,
+}
+
+/// Decides what happens to each request, instead of rates: for a simulation, whose agents each have a way of their own
+/// to the same objects.
+#[async_trait]
+pub trait Gate: Send + Sync + fmt::Debug + 'static {
+    /// A request is about to be carried out: waits as long as it takes to get there, and says what comes of it.
+    async fn before(&self, kind: RequestKind, key: &str) -> Fate;
+
+    /// It was carried out: waits as long as its answer takes.
+    async fn after(&self, kind: RequestKind, key: &str);
+}
+
 /// A store over another one, with faults that can be changed while it runs.
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     randomness: Arc<dyn Randomness>,
     faults: Mutex<Faults>,
+    gate: Option<Arc<dyn Gate>>,
     injected: AtomicU64,
 }
 
 /// What happens to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub enum Fate {
+    /// It is carried out and answered.
     Fine,
+    /// It is answered 503 and not carried out.
     Unavailable,
+    /// It is carried out, and the connection breaks before the answer.
     LostAnswer,
+    /// It is never answered and not carried out.
     Hang,
+    /// The connection breaks; so much later the request is carried out all the same (uploads only).
     Late(Duration),
+    /// The body ends early (reads only).
     ShortRead,
 }
 
 impl FaultyStore {
     /// A store without faults so far.
     pub fn new(inner: Arc<dyn ObjectStore>, randomness: Arc<dyn Randomness>) -> Arc<Self> {
-        Arc::new(Self { inner, randomness, faults: Mutex::default(), injected: AtomicU64::new(0) })
+        Arc::new(Self {
+            inner,
+            randomness,
+            faults: Mutex::default(),
+            gate: None,
+            injected: AtomicU64::new(0),
+        })
+    }
+
+    /// A store behind a gate.
+    pub fn gated(
+        inner: Arc<dyn ObjectStore>,
+        randomness: Arc<dyn Randomness>,
+        gate: Arc<dyn Gate>,
+    ) -> Arc<Self> {
+        let gate = Some(gate);
+        Arc::new(Self { inner, randomness, faults: Mutex::default(), gate, injected: AtomicU64::new(0) })
     }
 
     /// The same over an empty store in memory.
@@ -133,9 +180,25 @@ impl FaultyStore {
         }
     }
 
-    async fn fate_of_get(&self) -> Fate {
-        let rates = self.faults.lock().gets.clone();
+    async fn fate_of(&self, kind: RequestKind, key: &Path) -> Fate {
+        if let Some(gate) = &self.gate {
+            return gate.before(kind, key.as_ref()).await;
+        }
+        let rates = {
+            let faults = self.faults.lock();
+            match kind {
+                RequestKind::Put => faults.puts.clone(),
+                RequestKind::Get => faults.gets.clone(),
+                RequestKind::Delete | RequestKind::List => faults.others.clone(),
+            }
+        };
         self.fate(rates).await
+    }
+
+    async fn answered(&self, kind: RequestKind, key: &Path) {
+        if let Some(gate) = &self.gate {
+            gate.after(kind, key.as_ref()).await;
+        }
     }
 }
 
@@ -162,12 +225,12 @@ impl fmt::Display for FaultyStore {
 #[async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let rates = self.faults.lock().puts.clone();
-        match self.fate(rates).await {
+        match self.fate_of(RequestKind::Put, location).await {
             Fate::Unavailable => Err(unavailable()),
             Fate::Hang => std::future::pending().await,
             Fate::LostAnswer => {
                 self.inner.put_opts(location, payload, options).await?;
+                self.answered(RequestKind::Put, location).await;
                 Err(broken_off())
             }
             Fate::Late(by) => {
@@ -179,7 +242,11 @@ impl ObjectStore for FaultyStore {
                 });
                 Err(broken_off())
             }
-            Fate::Fine | Fate::ShortRead => self.inner.put_opts(location, payload, options).await,
+            Fate::Fine | Fate::ShortRead => {
+                let done = self.inner.put_opts(location, payload, options).await;
+                self.answered(RequestKind::Put, location).await;
+                done
+            }
         }
     }
 
@@ -192,16 +259,25 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        match self.fate_of_get().await {
+        match self.fate_of(RequestKind::Get, location).await {
             Fate::Unavailable => Err(unavailable()),
             Fate::Hang => std::future::pending().await,
             Fate::LostAnswer | Fate::Late(_) => Err(broken_off()),
             Fate::ShortRead => Ok(self.cut_short(self.inner.get_opts(location, options).await?).await?),
-            Fate::Fine => self.inner.get_opts(location, options).await,
+            Fate::Fine => {
+                let got = self.inner.get_opts(location, options).await;
+                self.answered(RequestKind::Get, location).await;
+                got
+            }
         }
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        if let Some(gate) = &self.gate {
+            let (gate, inner) = (Arc::clone(gate), Arc::clone(&self.inner));
+            let delete = move |location| gated_delete(Arc::clone(&gate), Arc::clone(&inner), location);
+            return locations.then(delete).boxed();
+        }
         let rates = self.faults.lock().others.clone();
         if self.hits(rates.unavailable) {
             return locations.map(|_| Err(unavailable())).boxed();
@@ -234,6 +310,27 @@ impl ObjectStore for FaultyStore {
     }
 }
 
+async fn gated_delete(
+    gate: Arc<dyn Gate>,
+    inner: Arc<dyn ObjectStore>,
+    location: Result<Path>,
+) -> Result<Path> {
+    let location = location?;
+    match gate.before(RequestKind::Delete, location.as_ref()).await {
+        Fate::Unavailable => Err(unavailable()),
+        Fate::Hang => std::future::pending().await,
+        Fate::LostAnswer => {
+            inner.delete(&location).await?;
+            Err(broken_off())
+        }
+        Fate::Fine | Fate::Late(_) | Fate::ShortRead => {
+            inner.delete(&location).await?;
+            gate.after(RequestKind::Delete, location.as_ref()).await;
+            Ok(location)
+        }
+    }
+}
+
 impl FaultyStore {
     /// Keeps what was announced and drops the end of the body.
     async fn cut_short(&self, result: GetResult) -> Result<GetResult> {
@@ -251,6 +348,17 @@ impl FaultyStore {
         &self,
         pages: BoxStream<'static, Result<ObjectMeta>>,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
+        if let Some(gate) = &self.gate {
+            let gate = Arc::clone(gate);
+            let first = async move { gate.before(RequestKind::List, "").await };
+            let listed = futures::stream::once(first).flat_map(move |fate| match fate {
+                Fate::Fine | Fate::Late(_) | Fate::ShortRead => futures::stream::empty().boxed(),
+                Fate::Hang => futures::stream::pending().boxed(),
+                Fate::Unavailable => futures::stream::once(async { Err(unavailable()) }).boxed(),
+                Fate::LostAnswer => futures::stream::once(async { Err(broken_off()) }).boxed(),
+            });
+            return listed.chain(pages).boxed();
+        }
         let rates = self.faults.lock().others.clone();
         if self.hits(rates.unavailable) {
             return futures::stream::once(async { Err(unavailable()) }).boxed();

@@ -330,7 +330,12 @@ impl Filling {
         Ok(())
     }
 
-    fn finish(self) -> Result<Vec<Bytes>, Failure> {
+    fn finish(mut self) -> Result<Vec<Bytes>, Failure> {
+        if penstock_types::planted!("short-read-accepted") && self.room > 0 {
+            self.current.resize(self.current.len() + self.room, 0);
+            self.done.push(Bytes::from(std::mem::take(&mut self.current)));
+            self.room = 0;
+        }
         if self.room > 0 || self.left > 0 { Err(short(&"too few")) } else { Ok(self.done) }
     }
 }

@@ -33,6 +33,9 @@ impl ClassicGroup {
         if generation < 0 && member_id.is_empty() && instance_id.is_none() {
             return Err(Refusal::UnknownMemberId);
         }
+        if penstock_types::planted!("old-generation-commits") && generation != self.generation {
+            return Ok(Some(generation));
+        }
         self.validate_member(member_id, instance_id)?;
         if generation != self.generation {
             return Err(Refusal::IllegalGeneration);

@@ -88,7 +88,8 @@ impl ClassicGroup {
             return;
         }
         self.new_member_added = false;
-        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        let is_raised = self.generation < 1 || !penstock_types::planted!("generation-not-raised");
+        self.generation = self.generation.checked_add(i32::from(is_raised)).unwrap_or(1);
         self.pending_sync.clear();
         effects.store_snapshot();
         if self.members.is_empty() {
@@ -108,7 +109,9 @@ impl ClassicGroup {
             self.change_member(&id, |member| {
                 member.is_new = false;
                 // What was assigned in an earlier generation is void.
-                member.assignment = Bytes::new();
+                if !penstock_types::planted!("old-assignment-given") {
+                    member.assignment = Bytes::new();
+                }
             });
         }
         self.sync_deadline = Some(now.tick + self.rebalance_timeout());

@@ -36,6 +36,14 @@ impl ClassicGroup {
         match self.state {
             State::Empty => Err(Refusal::UnknownMemberId),
             State::PreparingRebalance => Err(Refusal::RebalanceInProgress),
+            State::CompletingRebalance
+                if penstock_types::planted!("old-assignment-given")
+                    && !self.is_leader(id)
+                    && !self.assignment_of(id).assignment.is_empty() =>
+            {
+                effects.sync(call, self.assignment_of(id));
+                Ok(())
+            }
             State::CompletingRebalance => {
                 self.await_sync(id, call, effects);
                 self.synced(id);

@@ -1,0 +1,186 @@
+//! What an agent does to the world outside of it, counted: the points at which it can be killed, and the ways to the
+//! stores, which can be cut.
+
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use penstock_types::simulated::Life;
+use tokio::sync::Notify;
+
+use crate::note;
+use crate::trace;
+
+/// The ways from an agent to the stores. They outlive its lives.
+#[derive(Debug, Default)]
+pub struct Ways {
+    store_cut: AtomicBool,
+    bucket_cut: AtomicBool,
+    healed: Notify,
+}
+
+impl Ways {
+    /// Cuts the agent from the metadata store.
+    pub fn cut_store(&self) {
+        self.store_cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Cuts the agent from the bucket.
+    pub fn cut_bucket(&self) {
+        self.bucket_cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Both ways are open again.
+    pub fn heal(&self) {
+        self.store_cut.store(false, Ordering::Relaxed);
+        self.bucket_cut.store(false, Ordering::Relaxed);
+        self.healed.notify_waiters();
+    }
+
+    /// Whether the store can't be reached.
+    pub fn is_store_cut(&self) -> bool {
+        self.store_cut.load(Ordering::Relaxed)
+    }
+
+    /// Whether the bucket can't be reached.
+    pub fn is_bucket_cut(&self) -> bool {
+        self.bucket_cut.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the ways are open, at most so long.
+    pub async fn wait(&self, most: Duration) {
+        let healed = self.healed.notified();
+        let _ = tokio::time::timeout(most, healed).await;
+    }
+}
+
+/// When an agent is killed: at so many operations of a kind from now.
+#[derive(Debug, Clone)]
+pub struct Kill {
+    /// The kind; any if empty.
+    pub kind: &'static str,
+    /// How many come first.
+    pub left: u64,
+    /// Whether the last one still happens.
+    pub after: bool,
+}
+
+/// The seam of one life of an agent.
+pub struct Seam {
+    agent: usize,
+    life: Arc<Life>,
+    ways: Arc<Ways>,
+    kill: Mutex<Option<Kill>>,
+    /// Told when the life is doomed.
+    pub(super) doomed: Arc<Notify>,
+}
+
+impl Debug for Seam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seam").field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+/// An operation under way.
+#[derive(Debug)]
+pub struct Operation {
+    seam: Option<Arc<Seam>>,
+}
+
+impl Operation {
+    /// It has happened; `false` if its maker doesn't live to see it.
+    pub fn done(self) -> bool {
+        if let Some(seam) = self.seam {
+            seam.doom("after");
+            return false;
+        }
+        true
+    }
+}
+
+impl Seam {
+    /// The seam of a life.
+    pub fn new(agent: usize, life: Arc<Life>, ways: Arc<Ways>) -> Arc<Self> {
+        Arc::new(Self { agent, life, ways, kill: Mutex::new(None), doomed: Arc::default() })
+    }
+
+    /// Whose it is.
+    pub fn agent(&self) -> usize {
+        self.agent
+    }
+
+    /// The life.
+    pub fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    /// The agent's ways to the stores.
+    pub fn ways(&self) -> &Ways {
+        &self.ways
+    }
+
+    /// Whether the life has ended.
+    pub fn is_dead(&self) -> bool {
+        self.life.is_dead()
+    }
+
+    /// Kills the agent at an operation to come.
+    pub fn kill_at(&self, kill: Kill) {
+        *self.kill.lock() = Some(kill);
+    }
+
+    /// No longer.
+    pub fn spare(&self) {
+        *self.kill.lock() = None;
+    }
+
+    /// An operation begins; `None` if its maker doesn't live to make it.
+    pub fn operation(self: &Arc<Self>, kind: &'static str) -> Option<Operation> {
+        if self.is_dead() {
+            return None;
+        }
+        trace::count(kind);
+        let mut kill = self.kill.lock();
+        if let Some(at) = kill.as_mut().filter(|at| at.kind.is_empty() || at.kind == kind) {
+            if at.left == 0 {
+                let after = at.after;
+                *kill = None;
+                if after {
+                    return Some(Operation { seam: Some(Arc::clone(self)) });
+                }
+                drop(kill);
+                self.doom("before");
+                return None;
+            }
+            at.left -= 1;
+        }
+        Some(Operation { seam: None })
+    }
+
+    /// As [`Seam::operation`], for futures: one that its maker doesn't live to make never begins.
+    pub async fn begin(self: &Arc<Self>, kind: &'static str) -> Operation {
+        match self.operation(kind) {
+            Some(operation) => operation,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the life as `kill -9` does.
+    pub fn doom(&self, when: &str) {
+        if !self.is_dead() {
+            note!(self.life.name(), "is killed {when} an operation");
+            trace::count("fault: agent killed");
+            self.life.doom();
+            self.doomed.notify_one();
+        }
+    }
+}
+
+/// Ends an operation; never comes back if its maker doesn't live to see that.
+pub async fn finish(operation: Operation) {
+    if !operation.done() {
+        std::future::pending::<()>().await;
+    }
+}

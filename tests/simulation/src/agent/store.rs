@@ -1,0 +1,202 @@
+//! The metadata store as one agent sees it: the shared memory store, behind the agent's own way to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use penstock_metadata::kv::{
+    Committed, Durability, Isolation, KeyRange, Page, Priority, RangeOptions, SharedStore, Store, StoreError,
+    Transaction, Watch, WriteConflict,
+};
+use penstock_types::{StoreVersion, pause};
+
+use super::seam::{Seam, finish};
+use crate::draw::Draw;
+use crate::trace;
+
+/// How long an operation waits for a store that can't be reached.
+const GIVES_UP: Duration = Duration::from_secs(4);
+
+/// The store of one life of an agent.
+#[derive(Debug)]
+pub struct SimStore {
+    inner: SharedStore,
+    seam: Arc<Seam>,
+    draw: Draw,
+}
+
+impl SimStore {
+    /// `inner`, as the agent of `seam` sees it.
+    pub fn new(inner: SharedStore, seam: Arc<Seam>, draw: Draw) -> Arc<Self> {
+        Arc::new(Self { inner, seam, draw })
+    }
+}
+
+impl Store for SimStore {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn durability(&self) -> Durability {
+        // The bucket is as volatile as the store here; the agent is to take both for durable.
+        self.inner.durability()
+    }
+
+    fn begin(&self, priority: Priority) -> Box<dyn Transaction> {
+        let (seam, draw) = (Arc::clone(&self.seam), self.draw.clone());
+        Box::new(SimTransaction { inner: self.inner.begin(priority), seam, draw })
+    }
+}
+
+#[derive(Debug)]
+struct SimTransaction {
+    inner: Box<dyn Transaction>,
+    seam: Arc<Seam>,
+    draw: Draw,
+}
+
+fn unreachable_store() -> StoreError {
+    StoreError::Unavailable { reason: "the way to the store is cut".to_owned() }
+}
+
+impl SimTransaction {
+    async fn reach(&mut self) -> Result<(), StoreError> {
+        if !self.seam.ways().is_store_cut() {
+            return Ok(());
+        }
+        trace::count("fault: store out of reach");
+        self.seam.ways().wait(self.draw.duration(Duration::ZERO..GIVES_UP)).await;
+        if self.seam.ways().is_store_cut() { Err(unreachable_store()) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Transaction for SimTransaction {
+    async fn read_version(&mut self) -> Result<StoreVersion, StoreError> {
+        let operation = self.seam.begin("store").await;
+        self.reach().await?;
+        let version = self.inner.read_version().await;
+        finish(operation).await;
+        version
+    }
+
+    fn set_read_version(&mut self, version: StoreVersion) {
+        self.inner.set_read_version(version);
+    }
+
+    async fn get(&mut self, key: &[u8], isolation: Isolation) -> Result<Option<Bytes>, StoreError> {
+        let operation = self.seam.begin("store").await;
+        self.reach().await?;
+        let value = self.inner.get(key, isolation).await;
+        finish(operation).await;
+        value
+    }
+
+    async fn get_many(
+        &mut self,
+        keys: &[Vec<u8>],
+        isolation: Isolation,
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let operation = self.seam.begin("store").await;
+        self.reach().await?;
+        let values = self.inner.get_many(keys, isolation).await;
+        finish(operation).await;
+        values
+    }
+
+    async fn range(&mut self, range: KeyRange, options: RangeOptions) -> Result<Page, StoreError> {
+        let operation = self.seam.begin("store").await;
+        self.reach().await?;
+        let page = self.inner.range(range, options).await;
+        finish(operation).await;
+        page
+    }
+
+    async fn ranges(
+        &mut self,
+        ranges: Vec<KeyRange>,
+        options: RangeOptions,
+    ) -> Result<Vec<Page>, StoreError> {
+        let operation = self.seam.begin("store").await;
+        self.reach().await?;
+        let pages = self.inner.ranges(ranges, options).await;
+        finish(operation).await;
+        pages
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8], conflict: WriteConflict) {
+        self.inner.set(key, value, conflict);
+    }
+
+    fn set_stamped_key(&mut self, prefix: &[u8], suffix: &[u8], value: &[u8], conflict: WriteConflict) {
+        self.inner.set_stamped_key(prefix, suffix, value, conflict);
+    }
+
+    fn set_stamped_value(&mut self, key: &[u8], value: &[u8], stamp_at: usize, conflict: WriteConflict) {
+        self.inner.set_stamped_value(key, value, stamp_at, conflict);
+    }
+
+    fn atomic_add(&mut self, key: &[u8], addend: i64, conflict: WriteConflict) {
+        self.inner.atomic_add(key, addend, conflict);
+    }
+
+    fn atomic_add_bytes(&mut self, key: &[u8], addend: &[u8], conflict: WriteConflict) {
+        self.inner.atomic_add_bytes(key, addend, conflict);
+    }
+
+    fn atomic_max(&mut self, key: &[u8], candidate: u64, conflict: WriteConflict) {
+        self.inner.atomic_max(key, candidate, conflict);
+    }
+
+    fn clear(&mut self, key: &[u8], conflict: WriteConflict) {
+        self.inner.clear(key, conflict);
+    }
+
+    fn clear_range(&mut self, range: KeyRange, conflict: WriteConflict) {
+        self.inner.clear_range(range, conflict);
+    }
+
+    fn add_read_conflict(&mut self, range: KeyRange) {
+        self.inner.add_read_conflict(range);
+    }
+
+    fn add_write_conflict(&mut self, range: KeyRange) {
+        self.inner.add_write_conflict(range);
+    }
+
+    fn watch(&mut self, key: &[u8]) -> Watch {
+        let watch = self.inner.watch(key);
+        let seam = Arc::clone(&self.seam);
+        Box::pin(async move {
+            let fired = watch.await;
+            // What fires while the way is cut isn't heard of before it is open.
+            while seam.ways().is_store_cut() {
+                seam.ways().wait(Duration::from_secs(3600)).await;
+            }
+            fired
+        })
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
+    }
+
+    async fn commit(self: Box<Self>) -> Result<Committed, StoreError> {
+        let operation = self.seam.begin("store commit").await;
+        if self.seam.ways().is_store_cut() {
+            trace::count("fault: store out of reach");
+            pause(self.draw.duration(Duration::ZERO..GIVES_UP)).await;
+            let error = if self.draw.chance(0.5) { unreachable_store() } else { StoreError::CommitUnknown };
+            return Err(error);
+        }
+        let (seam, inner) = (Arc::clone(&self.seam), self.inner);
+        let committed = inner.commit().await;
+        finish(operation).await;
+        if seam.ways().is_store_cut() {
+            // The answer is on the other side.
+            return Err(StoreError::CommitUnknown);
+        }
+        committed
+    }
+}

@@ -1,0 +1,202 @@
+use super::*;
+
+const A: Partition = (Uuid::from_u128(1), 0);
+const B: Partition = (Uuid::from_u128(1), 1);
+
+fn id(number: u64) -> RecordId {
+    RecordId { producer: 1, number }
+}
+
+fn oracle(sent: u64) -> Oracle {
+    let oracle = Oracle::default();
+    (0..sent).for_each(|number| oracle.sends(id(number), A, 1, true));
+    oracle
+}
+
+fn finds(oracle: &Oracle, what: &str) {
+    let violations = oracle.violations();
+    assert!(violations.iter().any(|violation| violation.contains(what)), "{what}: {violations:?}");
+}
+
+#[test]
+fn a_log_as_it_should_be_is_no_finding() {
+    let oracle = oracle(3);
+    for number in 0..3 {
+        oracle.acknowledged(id(number), Some(number as i64));
+        oracle.saw("c", A, number as i64, id(number));
+        // Who reads again sees the same.
+        oracle.saw("d", A, number as i64, id(number));
+    }
+    let began = oracle.tick();
+    oracle.told_end("c", A, began, 3);
+    oracle.final_check();
+    assert_eq!(oracle.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_acknowledged_and_is_not_read_is_lost() {
+    let oracle = oracle(2);
+    oracle.acknowledged(id(0), None);
+    oracle.final_check();
+    finds(&oracle, "is lost");
+}
+
+#[test]
+fn an_offset_names_one_record() {
+    let oracle = oracle(2);
+    oracle.acknowledged(id(0), Some(0));
+    oracle.saw("c", A, 0, id(1));
+    finds(&oracle, "offset 0");
+}
+
+#[test]
+fn a_record_stands_once_or_as_often_as_it_was_sent() {
+    let idempotent = oracle(1);
+    idempotent.saw("c", A, 0, id(0));
+    idempotent.saw("c", A, 1, id(0));
+    finds(&idempotent, "stands at");
+    let plain = Oracle::default();
+    plain.sends(id(0), A, 1, false);
+    plain.sends(id(0), A, 2, false);
+    plain.saw("c", A, 0, id(0));
+    plain.saw("c", A, 1, id(0));
+    assert!(plain.violations().is_empty());
+    plain.saw("c", A, 2, id(0));
+    finds(&plain, "stands at");
+}
+
+#[test]
+fn what_was_refused_is_not_in_the_log() {
+    let oracle = oracle(1);
+    oracle.refused(id(0));
+    oracle.saw("c", A, 0, id(0));
+    finds(&oracle, "refused 1 times");
+}
+
+#[test]
+fn order_within_a_session_is_kept() {
+    let oracle = oracle(2);
+    oracle.saw("c", A, 0, id(1));
+    oracle.saw("c", A, 1, id(0));
+    oracle.final_check();
+    finds(&oracle, "stands behind");
+}
+
+#[test]
+fn records_that_nobody_sent_or_to_another_partition_are_found() {
+    let nobody = oracle(1);
+    nobody.saw("c", A, 0, id(7));
+    finds(&nobody, "never sent");
+    let elsewhere = oracle(1);
+    elsewhere.saw("c", B, 0, id(0));
+    finds(&elsewhere, "was sent to");
+}
+
+#[test]
+fn holes_are_found() {
+    let oracle = oracle(2);
+    oracle.saw("c", A, 0, id(0));
+    oracle.saw("c", A, 2, id(1));
+    let began = oracle.tick();
+    oracle.told_end("c", A, began, 3);
+    oracle.final_check();
+    finds(&oracle, "in a row");
+}
+
+#[test]
+fn an_end_that_was_told_before_a_request_is_not_taken_back() {
+    let oracle = oracle(1);
+    let early = oracle.tick();
+    let late = {
+        oracle.told_end("c", A, early, 5);
+        oracle.tick()
+    };
+    // Who asked before that may be told less.
+    oracle.told_end("d", A, early, 4);
+    assert!(oracle.violations().is_empty());
+    oracle.told_end("d", A, late, 4);
+    finds(&oracle, "behind 5");
+}
+
+#[test]
+fn who_asks_behind_an_acknowledgement_is_told_an_end_behind_it() {
+    let oracle = oracle(1);
+    oracle.acknowledged(id(0), Some(0));
+    let began = oracle.tick();
+    oracle.told_end("c", A, began, 0);
+    finds(&oracle, "behind 1");
+}
+
+#[test]
+fn a_deleted_topic_takes_nothing() {
+    let oracle = oracle(1);
+    oracle.doomed(A.0);
+    oracle.acknowledged(id(0), Some(0));
+    oracle.deleted(A.0);
+    assert!(oracle.violations().is_empty());
+    oracle.sends(id(1), A, 1, true);
+    oracle.acknowledged(id(1), Some(1));
+    finds(&oracle, "after its topic was deleted");
+}
+
+#[test]
+fn producer_ids_are_given_once() {
+    let oracle = Oracle::default();
+    oracle.took_id(1, 1000);
+    oracle.took_id(2, 1000);
+    finds(&oracle, "was given to");
+}
+
+#[test]
+fn a_partition_has_one_owner_in_a_generation() {
+    let oracle = Oracle::default();
+    let assign =
+        |generation, member| oracle.groups(|groups, _| groups.assigned("g", generation, member, &[A]));
+    assign(1, "x");
+    assign(2, "y");
+    assert!(oracle.violations().is_empty());
+    assign(2, "x");
+    finds(&oracle, "belongs to");
+}
+
+#[test]
+fn an_old_generation_commits_nothing_once_a_newer_one_is_known() {
+    let oracle = Oracle::default();
+    let early = oracle.tick();
+    oracle.groups(|groups, now| groups.joined(now, "g", 2, "x"));
+    oracle.groups(|groups, now| groups.committed((early, now), "g", 1, (A, 5)));
+    assert!(oracle.violations().is_empty());
+    let late = oracle.tick();
+    oracle.groups(|groups, now| groups.committed((late, now), "g", 1, (A, 5)));
+    finds(&oracle, "took an offset");
+}
+
+#[test]
+fn committed_offsets_do_not_go_back() {
+    let oracle = Oracle::default();
+    for offset in [5, 7] {
+        oracle.groups(|groups, _| {
+            groups.commits("g", 1, A, offset);
+            Ok(())
+        });
+        let began = oracle.tick();
+        oracle.groups(|groups, now| groups.committed((began, now), "g", 1, (A, offset)));
+    }
+    let began = oracle.tick();
+    oracle.groups(|groups, _| groups.read(began, "g", 2, A, 7));
+    assert!(oracle.violations().is_empty());
+    oracle.groups(|groups, _| groups.read(began, "g", 2, A, 5));
+    finds(&oracle, "was at 7");
+    oracle.groups(|groups, _| groups.read(began, "g", 2, A, 9));
+    finds(&oracle, "nobody committed");
+}
+
+#[test]
+fn records_carry_who_sent_them() {
+    let value = id(3).value(40);
+    assert_eq!(RecordId::of(&value), Some(id(3)));
+    let mut changed = value.to_vec();
+    changed[20] ^= 1;
+    assert_eq!(RecordId::of(&changed), None);
+    assert_eq!(RecordId::of(&value[..5]), None);
+}

@@ -1,0 +1,64 @@
+//! The planted bugs: what each breaks, and how many seeds it may take to find it.
+
+/// A planted bug.
+#[derive(Debug, Clone, Copy)]
+pub struct Planted {
+    /// Its name, as in `penstock_types::planted!`.
+    pub name: &'static str,
+    /// What it breaks.
+    pub breaks: &'static str,
+    /// Seeds within which it has to be found.
+    pub seeds: u64,
+}
+
+/// All of them.
+#[rustfmt::skip]
+pub const PLANTED: &[Planted] = &[
+    Planted { name: "object-row-not-read", seeds: 60, breaks: "a commit of unknown outcome is tried again without looking whether it happened" },
+    Planted { name: "late-attempt-lands", seeds: 200, breaks: "an object's row is read without guarding it: a late first attempt lands beside the second" },
+    Planted { name: "producer-state-unguarded", seeds: 200, breaks: "a producer's state is read without guarding it" },
+    Planted { name: "feed-half-stamped", seeds: 60, breaks: "a commit to several slots stamps the feed of one" },
+    Planted { name: "own-offset-of-the-version", seeds: 200, breaks: "the offsets told for a commit count what others appended at the same version" },
+    Planted { name: "own-offset-is-the-end", seeds: 20, breaks: "the offset told is where the batch ends" },
+    Planted { name: "numbers-reused", seeds: 100, breaks: "the batches of each object of a transaction are numbered from 0" },
+    Planted { name: "sequence-window-of-one", seeds: 100, breaks: "only a producer's last batch is known as a duplicate" },
+    Planted { name: "old-epoch-appends", seeds: 300, breaks: "a batch of a former epoch is appended" },
+    Planted { name: "sequence-not-checked", seeds: 60, breaks: "any sequence follows" },
+    Planted { name: "view-outlives-seal", seeds: 60, breaks: "a view does not restart where the seal has passed it" },
+    Planted { name: "seal-forgets-too-much", seeds: 60, breaks: "a view forgets an entry that is not sealed" },
+    Planted { name: "look-joined-too-late", seeds: 100, breaks: "a fetch shares a look at the feed that began before it" },
+    Planted { name: "stale-view-served", seeds: 40, breaks: "views are not refreshed" },
+    Planted { name: "seal-unguarded", seeds: 200, breaks: "two seals of a partition both succeed" },
+    Planted { name: "seal-clears-too-much", seeds: 60, breaks: "a seal clears rows that it did not fold" },
+    Planted { name: "lookup-skips-a-record", seeds: 60, breaks: "a look-up in the index skips a batch of one record" },
+    Planted { name: "producer-ids-unguarded", seeds: 300, breaks: "two agents are given the same producer ids" },
+    Planted { name: "coordinator-not-fenced", seeds: 300, breaks: "a former coordinator of a group still writes" },
+    Planted { name: "old-generation-commits", seeds: 200, breaks: "offsets of a former generation are taken" },
+    Planted { name: "generation-not-raised", seeds: 60, breaks: "a rebalance does not begin a generation" },
+    Planted { name: "old-assignment-given", seeds: 100, breaks: "a member is given what it had before the rebalance" },
+    Planted { name: "offsets-answered-unstored", seeds: 200, breaks: "a commit of offsets that failed is acknowledged" },
+    Planted { name: "deleted-topic-appends", seeds: 300, breaks: "a commit is not guarded against the deletion of its topics" },
+    Planted { name: "commit-before-upload", seeds: 100, breaks: "an object is committed while it is uploaded" },
+    Planted { name: "failed-upload-committed", seeds: 60, breaks: "an object is committed though its upload failed" },
+    Planted { name: "pump-forgotten", seeds: 60, breaks: "an upload that ends sometimes starts no commit" },
+    Planted { name: "acknowledged-before-commit", seeds: 60, breaks: "a batch is acknowledged when its object is in the bucket" },
+    Planted { name: "unknown-given-up", seeds: 100, breaks: "a commit of unknown outcome is taken for one that did not happen" },
+    Planted { name: "duplicate-gets-a-new-offset", seeds: 100, breaks: "a duplicate is told another offset than the first one" },
+    Planted { name: "lane-out-of-order", seeds: 100, breaks: "objects are committed as their uploads end" },
+    Planted { name: "memory-not-given-back", seeds: 60, breaks: "a request that fails keeps its memory" },
+    Planted { name: "base-offset-of-the-first", seeds: 20, breaks: "all batches of a read are shown at the offset of the first" },
+    Planted { name: "large-batch-never-sent", seeds: 60, breaks: "a batch larger than the fetch's limit is not sent" },
+    Planted { name: "session-keeps-old-offset", seeds: 60, breaks: "a fetch session goes on from the first offset" },
+    Planted { name: "session-forgets-news", seeds: 100, breaks: "a fetch session does not name partitions with records" },
+    Planted { name: "answers-overtake", seeds: 60, breaks: "answers leave a connection in another order than the requests" },
+    Planted { name: "load-failure-untold", seeds: 200, breaks: "who waits for a load is not told that it failed" },
+    Planted { name: "cache-without-object", seeds: 60, breaks: "blocks are cached without their object" },
+    Planted { name: "short-read-accepted", seeds: 100, breaks: "a body that ends early is taken for whole" },
+    Planted { name: "turned-away-forgotten", seeds: 1000, breaks: "what comes behind a batch that was turned away is appended in its place" },
+    Planted { name: "held-id-by-the-clock", seeds: 600, breaks: "an agent that stood still while it joined takes its own id for somebody else's" },
+];
+
+/// The planted bug of that name.
+pub fn find(name: &str) -> Option<&'static Planted> {
+    PLANTED.iter().find(|planted| planted.name == name)
+}
