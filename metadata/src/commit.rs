@@ -1,8 +1,8 @@
 //! The commit: one store transaction that records batches, producer states and objects together, and the reading of
 //! the offsets that they got.
 //!
-//! Invariants: nothing is decided from an attempt's memory. Every attempt reads the objects' rows serializably and
-//! writes them, so of two attempts at the same object either kills the other, however late the first one lands; an
+//! Invariants: nothing is decided from an attempt's memory. Every attempt reads the objects' rows serializably (or adds
+//! that read's conflict, where they can't be there yet: [`crate::standing`]) and writes them, so of two attempts at the same object either kills the other, however late the first one lands; an
 //! attempt that finds an object's row takes its answers from there. Rows and counters are written blindly: commits
 //! of different agents to the same partitions don't conflict.
 
@@ -132,7 +132,7 @@ impl<G: TopicGround> Committer<G> {
 
     /// Reads the offsets. After the commit, not finding an offset is never an error of the append.
     pub(crate) async fn with_offsets(&self, mut attempt: Attempt) -> Vec<ObjectOutcome> {
-        let Some(stamp) = attempt.stamp else { return attempt.outcomes };
+        let Some(stamp) = attempt.stamp.filter(|_| !attempt.rows.is_empty()) else { return attempt.outcomes };
         match self.own_offsets(stamp, &attempt.rows).await {
             Ok(found) => {
                 for (index, partition, n, offset) in found {

@@ -44,6 +44,11 @@ impl Standing {
         }
     }
 
+    /// Goes back to reading: a store that is overloaded holds those back that ask for a version.
+    fn forget(&self) {
+        *self.read.lock() = None;
+    }
+
     fn get(&self) -> Option<Read> {
         self.read.lock().filter(|read| read.at.elapsed() < MOST_AGE)
     }
@@ -89,6 +94,10 @@ impl<G: TopicGround> Committer<G> {
             return Ok(None);
         }
         let outcomes = objects.iter().map(|_| None).collect();
-        self.commit(transaction, version, written, outcomes).await.map(Some)
+        let attempt = self.commit(transaction, version, written, outcomes).await;
+        if attempt.as_ref().is_err_and(|error| *error != StoreError::Conflict) {
+            self.standing.forget();
+        }
+        attempt.map(Some)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
+use hdrhistogram::Histogram;
 use penstock_types::{OsRandomness, Randomness};
 use rdkafka::admin::{NewTopic, TopicReplication};
 use tokio::time::Instant;
@@ -38,7 +39,7 @@ use report::Report;
 Exit code 0: everything acknowledged is there once, in order, at its offset, as it was written; 1: something is not, \
 or nothing could be acknowledged.
 
-It makes a topic of its own and deletes it in the end. It remembers about 40 bytes a record.
+It makes a topic of its own and deletes it in the end. It remembers about 50 bytes a record.
 
 Examples:
   penstock verify --bootstrap broker:9092 --duration 10m
@@ -128,17 +129,20 @@ pub(super) fn run(arguments: &VerifyArguments) -> Outcome {
         stop: Interrupt::take_over()?,
         written: AtomicBool::new(false),
     };
-    let report = run.verify();
+    let mut latency = super::bench::report::histogram();
+    let outcome = run.verify(&mut latency);
+    let report = Report::of(&run, &latency);
     if !arguments.keep {
         delete_topic(&run);
     }
-    report?.print(&arguments.output)
+    // Whatever ended the run early: what was found until then is told.
+    let printed = report.print(&arguments.output);
+    outcome.and(printed)
 }
 
 impl Run<'_> {
-    fn verify(&self) -> Result<Report, CommandError> {
+    fn verify(&self, latency: &mut Histogram<u64>) -> Outcome {
         let bar = progress::bar();
-        let mut latency = super::bench::report::histogram();
         std::thread::scope(|scope| {
             let writers: Vec<_> = (0..self.arguments.producers)
                 .map(|of| scope.spawn(move || writer::write(self, of)))
@@ -173,7 +177,7 @@ impl Run<'_> {
         bar.set_message("reading everything once more");
         reader::read_all(self)?;
         bar.finish_and_clear();
-        Ok(Report::of(self, &latency))
+        Ok(())
     }
 
     fn show(&self, bar: &indicatif::ProgressBar) {

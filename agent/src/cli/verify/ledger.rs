@@ -12,6 +12,8 @@ use super::record::Identity;
 const EXAMPLES: usize = 5;
 /// Sequences that a reader waits for at most: what a producer gave up stays missing.
 const MISSING: usize = 100_000;
+/// An offset so far beyond everything that was sent is not remembered: whoever tells it has skipped others.
+const BEYOND: u64 = 1_000_000;
 
 /// What must not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -48,7 +50,10 @@ pub(super) enum Violation {
 enum Fate {
     /// Not told yet, or given up: it may be there once.
     Unknown,
-    Acknowledged(u64),
+    /// It is in the log, somewhere: its offset was not told.
+    Somewhere,
+    /// It is there.
+    At(u64),
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +64,8 @@ struct PartitionLedger {
     read: Vec<Option<Identity>>,
     /// The highest end that anybody was told.
     end: u64,
+    /// The last one.
+    told: u64,
 }
 
 /// What was written and read of each partition of a run.
@@ -130,11 +137,12 @@ impl Ledger {
         Identity { producer, sequence: fates.len() as u64 - 1 }
     }
 
-    /// A record was acknowledged, at that offset.
-    pub(super) fn acknowledged(&self, partition: i32, identity: Identity, offset: u64) {
+    /// A record was acknowledged, at that offset if it was told.
+    pub(super) fn acknowledged(&self, partition: i32, identity: Identity, offset: Option<u64>) {
         self.counts.acknowledged.fetch_add(1, Ordering::Relaxed);
         let mut ledger = self.partition(partition).lock();
-        ledger.fates[identity.producer as usize][identity.sequence as usize] = Fate::Acknowledged(offset);
+        let fate = offset.map_or(Fate::Somewhere, Fate::At);
+        ledger.fates[identity.producer as usize][identity.sequence as usize] = fate;
     }
 
     /// A record's producer has given it up.
@@ -156,7 +164,10 @@ impl Ledger {
     /// A reader has read a record of the run.
     pub(super) fn read(&self, partition: i32, offset: u64, identity: Identity) {
         self.counts.read.fetch_add(1, Ordering::Relaxed);
-        let Ok(index) = usize::try_from(offset) else { return };
+        if offset > self.counts.sent.load(Ordering::Relaxed) + BEYOND {
+            return;
+        }
+        let index = offset as usize;
         let mut ledger = self.partition(partition).lock();
         if ledger.read.len() <= index {
             ledger.read.resize(index + 1, None);
@@ -175,6 +186,7 @@ impl Ledger {
     pub(super) fn end(&self, partition: i32, least: u64, end: u64) {
         let mut ledger = self.partition(partition).lock();
         ledger.end = ledger.end.max(end);
+        ledger.told = end;
         drop(ledger);
         if end < least {
             self.found(
@@ -190,33 +202,49 @@ impl Ledger {
         let acknowledged = ledger.fates.iter().flat_map(|fates| {
             // The last acknowledged one of each producer is the highest.
             fates.iter().rev().find_map(|fate| match fate {
-                Fate::Acknowledged(offset) => Some(offset + 1),
-                Fate::Unknown => None,
+                Fate::At(offset) => Some(offset.saturating_add(1)),
+                Fate::Unknown | Fate::Somewhere => None,
             })
         });
         acknowledged.max().unwrap_or(0).max(ledger.end)
     }
 
-    /// Holds what one reader has found in a whole partition against what was acknowledged.
-    pub(super) fn judge(&self, partition: i32, found: &HashMap<Identity, u64>) {
+    /// Holds a partition that was read from its beginning up to `next` against what was acknowledged. What lies behind that, and
+    /// below the end, could not be read: nothing is said of it.
+    pub(super) fn judge(&self, partition: i32, next: u64) {
         let ledger = self.partition(partition).lock();
-        for (producer, fates) in (0..).zip(&ledger.fates) {
-            for (sequence, fate) in (0..).zip(fates) {
-                let Fate::Acknowledged(offset) = fate else { continue };
-                let identity = Identity { producer, sequence };
-                match found.get(&identity) {
-                    Some(at) if at == offset => {}
-                    Some(at) => self.found(
-                        Violation::Misplaced,
-                        format!(
-                            "partition {partition}: {identity:?} was acknowledged at {offset}, is at {at}"
-                        ),
-                    ),
-                    None => self.found(
-                        Violation::Lost,
-                        format!("partition {partition}: {identity:?}, acknowledged at offset {offset}"),
-                    ),
-                }
+        let all_was_read = next >= ledger.told;
+        let is_open = |identity: Identity, fate: Fate| match fate {
+            Fate::Unknown => false,
+            Fate::Somewhere => all_was_read,
+            Fate::At(offset) => {
+                let there = usize::try_from(offset).ok().and_then(|index| ledger.read.get(index));
+                (offset < next || all_was_read) && there != Some(&Some(identity))
+            }
+        };
+        let open: Vec<(Identity, Fate)> = (0..)
+            .zip(&ledger.fates)
+            .flat_map(|(producer, fates)| {
+                (0..).zip(fates).map(move |(sequence, fate)| (Identity { producer, sequence }, *fate))
+            })
+            .filter(|(identity, fate)| is_open(*identity, *fate))
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        let places: HashMap<Identity, u64> =
+            (0..).zip(&ledger.read).filter_map(|(offset, identity)| Some(((*identity)?, offset))).collect();
+        for (identity, fate) in open {
+            match (places.get(&identity), fate) {
+                (Some(_), Fate::Somewhere) => {}
+                (Some(at), _) => self.found(
+                    Violation::Misplaced,
+                    format!("partition {partition}: {identity:?} was acknowledged as {fate:?}, is at {at}"),
+                ),
+                (None, _) => self.found(
+                    Violation::Lost,
+                    format!("partition {partition}: {identity:?}, acknowledged as {fate:?}"),
+                ),
             }
         }
     }

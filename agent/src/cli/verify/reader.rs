@@ -1,6 +1,6 @@
 //! The readers of a run: those that follow, the one that reads everything at the end, and who asks for the ends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Run;
 use super::ledger::{Follow, Violation};
-use super::record::{self, Content, Identity};
+use super::record::{self, Content};
 use crate::cli::CommandError;
 use crate::cli::client::{Context, failed};
 use crate::cli::error::Outcome;
@@ -44,11 +44,11 @@ impl<'a> Reader<'a> {
         Ok(Self { run, consumer, follows })
     }
 
-    /// Takes what comes within a moment; `each` gets the records of this run.
-    fn poll(&mut self, mut each: impl FnMut(i32, Identity, u64)) {
+    /// Takes what comes within a moment.
+    fn poll(&mut self) {
         for _ in 0..1_000 {
             match self.consumer.poll(POLL) {
-                Some(Ok(message)) => self.run.look(&mut self.follows, &message, &mut each),
+                Some(Ok(message)) => self.run.look(&mut self.follows, &message),
                 // Connections come and go; whatever can't be read in the end is told.
                 Some(Err(error)) => self.run.reading_failed(&error),
                 None => return,
@@ -64,12 +64,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Run<'_> {
-    fn look(
-        &self,
-        follows: &mut BTreeMap<i32, Follow>,
-        message: &BorrowedMessage<'_>,
-        each: &mut impl FnMut(i32, Identity, u64),
-    ) {
+    fn look(&self, follows: &mut BTreeMap<i32, Follow>, message: &BorrowedMessage<'_>) {
         let partition = message.partition();
         let (Ok(offset), Some(follow)) = (u64::try_from(message.offset()), follows.get_mut(&partition))
         else {
@@ -86,7 +81,6 @@ impl Run<'_> {
                     self.ledger.found(violation, format!("{}: {identity:?}", place()));
                 }
                 self.ledger.read(partition, offset, identity);
-                each(partition, identity, offset);
             }
             Content::Foreign => self.ledger.found(Violation::Foreign, place()),
             Content::Damaged => self.ledger.found(Violation::Damaged, place()),
@@ -125,49 +119,63 @@ fn consumer(run: &Run<'_>) -> Result<(BaseConsumer<Context>, Context), CommandEr
     Ok((run.arguments.connect.create(&config, context.clone())?, context))
 }
 
+/// Waits as long as something comes: until nothing did for the time that everything may take to settle.
+struct Patience {
+    read: u64,
+    until: Option<Instant>,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { read: 0, until: None }
+    }
+
+    fn is_over(&mut self, reader: &Reader<'_>) -> bool {
+        let read = reader.follows.values().map(|follow| follow.next).sum();
+        if read != self.read {
+            (self.read, self.until) = (read, None);
+        }
+        Instant::now() >= *self.until.get_or_insert_with(|| reader.run.deadline())
+    }
+}
+
 /// Follows while it is written, and then to the end.
 pub(super) fn follow(run: &Run<'_>) -> Outcome {
     let mut reader = Reader::new(run)?;
-    let mut deadline = None;
-    while !run.stop.is_set() || deadline.is_none() {
-        reader.poll(|_, _, _| {});
+    let mut patience = Patience::new();
+    loop {
+        reader.poll();
         if !run.written.load(Ordering::Acquire) {
             continue;
         }
-        let deadline = *deadline.get_or_insert_with(|| run.deadline());
         let behind = reader.behind(|partition| run.ledger.least_end(partition));
         if behind.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if patience.is_over(&reader) {
             run.unreadable(behind);
             return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Reads everything from the beginning, as a consumer that comes late, and holds it against what was acknowledged.
 pub(super) fn read_all(run: &Run<'_>) -> Outcome {
     let mut reader = Reader::new(run)?;
-    let mut found: BTreeMap<i32, HashMap<Identity, u64>> = BTreeMap::new();
-    let deadline = run.deadline();
+    let mut patience = Patience::new();
     loop {
-        reader.poll(|partition, identity, offset| {
-            found.entry(partition).or_default().entry(identity).or_insert(offset);
-        });
+        reader.poll();
         let behind = reader.behind(|partition| run.ledger.least_end(partition));
         if behind.is_empty() {
             break;
         }
-        if Instant::now() >= deadline {
+        if patience.is_over(&reader) {
             run.unreadable(behind);
             break;
         }
     }
-    let nothing = HashMap::new();
-    for partition in run.ledger.partitions() {
-        run.ledger.judge(partition, found.get(&partition).unwrap_or(&nothing));
+    for (partition, follow) in &reader.follows {
+        run.ledger.judge(*partition, follow.next);
     }
     Ok(())
 }
@@ -175,9 +183,16 @@ pub(super) fn read_all(run: &Run<'_>) -> Outcome {
 /// Asks for the partitions' ends while it is written, and once more afterwards.
 pub(super) fn watch_ends(run: &Run<'_>) -> Outcome {
     let (consumer, _) = consumer(run)?;
+    let mut until = None;
     loop {
         let written = run.written.load(Ordering::Acquire);
+        if written {
+            until = Some(run.deadline());
+        }
         for partition in run.ledger.partitions() {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(());
+            }
             let least = run.ledger.least_end(partition);
             match consumer.fetch_watermarks(&run.topic, partition, PATIENCE) {
                 Ok((_, end)) => run.ledger.end(partition, least, u64::try_from(end).unwrap_or(0)),

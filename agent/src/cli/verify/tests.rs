@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -15,19 +14,18 @@ fn judged(acknowledged: &[(u32, u64)], log: &[(u32, u64)]) -> Vec<Violation> {
     let ledger = Ledger::new(1, 2);
     for (offset, (producer, sequence)) in (0..).zip(acknowledged) {
         while ledger.next(0, *producer).sequence < *sequence {}
-        ledger.acknowledged(0, identity(*producer, *sequence), offset);
+        ledger.acknowledged(0, identity(*producer, *sequence), Some(offset));
     }
     let mut follow = Follow::default();
-    let mut found = HashMap::new();
     for (offset, (producer, sequence)) in (0..).zip(log) {
         let identity = identity(*producer, *sequence);
         for violation in follow.step(offset).into_iter().chain(follow.record(identity)) {
             ledger.found(violation, String::new());
         }
         ledger.read(0, offset, identity);
-        found.entry(identity).or_insert(offset);
     }
-    ledger.judge(0, &found);
+    ledger.end(0, 0, log.len() as u64);
+    ledger.judge(0, follow.next);
     ledger.violations().into_keys().collect()
 }
 
@@ -40,6 +38,25 @@ fn logs_are_judged() {
     assert_eq!(judged(&acknowledged, &[(0, 0), (1, 0), (0, 1), (1, 0)]), [Duplicated]);
     assert_eq!(judged(&acknowledged, &[(0, 0), (0, 1), (1, 0)]), [Misplaced]);
     assert_eq!(judged(&acknowledged, &[(0, 1), (1, 0), (0, 0)]), [Reordered, Misplaced]);
+    // Where the offset wasn't told, it has to be somewhere.
+    for (log, found) in [(vec![(0, 7), (0, 0)], vec![]), (vec![(0, 7)], vec![Lost])] {
+        let ledger = Ledger::new(1, 1);
+        let sent = ledger.next(0, 0);
+        ledger.acknowledged(0, sent, None);
+        for (offset, (producer, sequence)) in (0..).zip(&log) {
+            ledger.read(0, offset, identity(*producer, *sequence));
+        }
+        ledger.end(0, 0, log.len() as u64);
+        ledger.judge(0, log.len() as u64);
+        assert_eq!(ledger.violations().into_keys().collect::<Vec<_>>(), found);
+    }
+    // What couldn't be read is not lost.
+    let ledger = Ledger::new(1, 1);
+    let sent = ledger.next(0, 0);
+    ledger.acknowledged(0, sent, Some(5));
+    ledger.end(0, 0, 6);
+    ledger.judge(0, 3);
+    assert!(ledger.violations().is_empty());
     // What was never acknowledged may be there, once.
     assert_eq!(judged(&[(0, 0)], &[(0, 0), (0, 1), (1, 0)]), []);
     assert_eq!(judged(&[(0, 0)], &[(0, 0), (0, 1), (0, 1)]), [Duplicated]);
@@ -66,7 +83,7 @@ fn offsets_are_followed() {
 fn ends_never_go_back() {
     let ledger = Ledger::new(1, 1);
     let sent = ledger.next(0, 0);
-    ledger.acknowledged(0, sent, 6);
+    ledger.acknowledged(0, sent, Some(6));
     assert_eq!(ledger.least_end(0), 7);
     ledger.end(0, 7, 9);
     assert_eq!(ledger.least_end(0), 9);

@@ -1,5 +1,6 @@
 //! A producer of a run.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -34,6 +35,22 @@ struct Acknowledgements<'a> {
     run: &'a Run<'a>,
     context: Context,
     latency: Mutex<Histogram<u64>>,
+    /// By partition: the last offset that was made up.
+    made_up: Mutex<BTreeMap<i32, i64>>,
+}
+
+impl Acknowledgements<'_> {
+    /// The offset that a broker told. Where it told none (-1), librdkafka counts on from that for the rest of the batch.
+    fn told(&self, partition: i32, offset: i64) -> Option<u64> {
+        let mut made_up = self.made_up.lock();
+        let goes_on = made_up.get(&partition).is_some_and(|last| *last + 1 == offset);
+        if offset < 0 || goes_on {
+            made_up.insert(partition, offset);
+            return None;
+        }
+        made_up.remove(&partition);
+        u64::try_from(offset).ok()
+    }
 }
 
 impl ClientContext for Acknowledgements<'_> {
@@ -52,7 +69,7 @@ impl ProducerContext for Acknowledgements<'_> {
         match result {
             Ok(message) => {
                 report::record(&mut self.latency.lock(), sent.at.elapsed());
-                let offset = u64::try_from(message.offset()).unwrap_or(u64::MAX);
+                let offset = self.told(message.partition(), message.offset());
                 self.run.ledger.acknowledged(message.partition(), sent.identity, offset);
             }
             Err((error, message)) => {
@@ -75,8 +92,12 @@ pub(super) fn write(run: &Run<'_>, number: u32) -> Result<Histogram<u64>, Comman
         .set("message.max.bytes", (run.arguments.record_bytes + 1_024).max(1_000_000).to_string())
         .set("message.timeout.ms", patience.as_millis().to_string());
     connect.apply_client_options(&mut config)?;
-    let context =
-        Acknowledgements { run, context: Context::default(), latency: Mutex::new(report::histogram()) };
+    let context = Acknowledgements {
+        run,
+        context: Context::default(),
+        latency: Mutex::new(report::histogram()),
+        made_up: Mutex::default(),
+    };
     let producer: BaseProducer<Acknowledgements<'_>> =
         config.create_with_context(context).map_err(|error| CommandError::Usage(error.to_string()))?;
     let done = AtomicBool::new(false);
