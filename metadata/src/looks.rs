@@ -117,7 +117,7 @@ impl Seen {
             return Ok(());
         }
         if view.version() != StoreVersion::ZERO
-            && view.version().get() % 4 != 0
+            && !view.version().get().is_multiple_of(4)
             && penstock_types::planted!("stale-view-served")
         {
             return Ok(());
