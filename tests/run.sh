@@ -210,7 +210,8 @@ part_simulation() {
         fail 'the simulation does not build'
         return
     fi
-    if logged simulation-tests cargo test --release -p penstock-simulation; then
+    if logged simulation-tests cargo test --release -p penstock-simulation \
+        && logged simulation-lives cargo test -p penstock-types --features simulation; then
         pass 'simulation: its own tests, one seed gives one history'
     else
         fail 'simulation: its own tests'

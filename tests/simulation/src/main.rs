@@ -34,6 +34,9 @@ struct Arguments {
     /// Runs one seed and prints its history.
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "time"])]
     seed: Option<u64>,
+    /// Stops once something was found.
+    #[arg(long)]
+    first: bool,
     /// With --seed: prints what came of it, not its history.
     #[arg(long)]
     quiet: bool,
@@ -121,7 +124,7 @@ fn run(arguments: &Arguments) -> std::io::Result<bool> {
     }
     let until = arguments.time.map(|seconds| process::now() + Duration::from_secs(seconds));
     let seeds = if until.is_some() { None } else { Some(arguments.seeds.unwrap_or(100)) };
-    let report = runner::run_seeds(&order, jobs, Bounds { seeds, until, at_first: false }, false)?;
+    let report = runner::run_seeds(&order, jobs, Bounds { seeds, until, at_first: arguments.first }, false)?;
     println!("\nseeds {} to {}", order.seed, order.seed + report.seeds.max(1) - 1);
     report.show();
     Ok(report.failed.is_empty())
@@ -172,6 +175,10 @@ fn twice(order: &Order, seeds: u64) -> std::io::Result<bool> {
 fn suite(jobs: usize) -> std::io::Result<bool> {
     let mut missed = 0;
     for planted in PLANTED {
+        if planted.seeds == 0 {
+            println!("by hand {:<28} takes too many seeds", planted.name);
+            continue;
+        }
         let order = Order { seed: 1, planted: Some(planted.name.to_owned()), ..Order::default() };
         let bounds = Bounds { seeds: Some(planted.seeds), until: None, at_first: true };
         let report = runner::run_seeds(&order, jobs, bounds, true)?;
@@ -185,7 +192,8 @@ fn suite(jobs: usize) -> std::io::Result<bool> {
             }
         }
     }
-    println!("{} planted bugs, {missed} not found", PLANTED.len());
+    let tried = PLANTED.iter().filter(|planted| planted.seeds > 0).count();
+    println!("{tried} planted bugs, {missed} not found");
     Ok(missed == 0)
 }
 

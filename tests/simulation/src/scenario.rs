@@ -235,7 +235,7 @@ fn topics(draw: &Draw, admin: bool) -> Vec<TopicPlan> {
         name: "m".to_owned(),
         partitions: 1 + draw.within(0..4) as i32,
         mortal: true,
-        configs: vec![any_time.clone(), ("retention.ms".to_owned(), "-1".to_owned())],
+        configs: vec![any_time, ("retention.ms".to_owned(), "-1".to_owned())],
     };
     if admin {
         topics.push(mortal);
@@ -255,7 +255,7 @@ fn producers(draw: &Draw, topics: &[TopicPlan]) -> Vec<ProducerPlan> {
     let count = 1 + draw.within(0..5) as u32;
     (0..count)
         .map(|number| {
-            let mortal = has_mortal && draw.chance(0.3);
+            let mortal = has_mortal && draw.chance(0.5);
             let large = draw.chance(0.15);
             ProducerPlan {
                 number,

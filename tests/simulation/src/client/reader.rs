@@ -57,7 +57,7 @@ impl Reader {
     /// A reader of nothing so far.
     pub fn new(by_name: bool, in_session: bool, draw: &Draw) -> Self {
         // The same for all of its fetches: where a batch is larger, it has to come all the same.
-        let limits = (draw.rate(200.0..500_000.0) as i32, draw.rate(200.0..1_000_000.0) as i32);
+        let limits = (draw.rate(2_000.0..500_000.0) as i32, draw.rate(2_000.0..1_000_000.0) as i32);
         Self { by_name, in_session, limits, ..Self::default() }
     }
 
