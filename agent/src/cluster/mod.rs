@@ -12,6 +12,7 @@
 //! Deliberately absent: talking to other agents.
 
 mod membership;
+mod patience;
 pub mod placement;
 mod service;
 mod traffic;
@@ -20,6 +21,7 @@ mod traffic;
 mod tests;
 
 pub use membership::{Member, Membership};
+pub(crate) use patience::Patience;
 pub use service::{Cluster, ClusterParts, JoinError};
 pub use traffic::Traffic;
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::membership::Membership;
+use super::patience::Patience;
 use super::placement;
 
 /// Renewals in a lease.
@@ -89,8 +90,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Registers, and waits for the lease of a former agent of the same name or number to end. Nobody is told of this
-    /// agent before [`Cluster::serve`].
+    /// Registers, and waits for the lease of a former agent of the same name or number to end, and for a store that
+    /// does not answer, at most a minute. Nobody is told of this agent before [`Cluster::serve`].
     ///
     /// # Errors
     /// See [`JoinError`].
@@ -101,12 +102,19 @@ impl Cluster {
         let mut observer = Observer::default();
         // Pauses between looks at an id that is held. Time in which this process stood still is none of them.
         let mut watched = Duration::ZERO;
+        let mut patience = Patience::new();
         let node = loop {
-            let look = agents.look().await?;
+            let look = match agents.look().await {
+                Ok(look) => look,
+                Err(error) if patience.bears(&error).await => continue,
+                Err(error) => return Err(error.into()),
+            };
             observer.observe(started.elapsed(), &look);
             let is_dead = |node, row: &AgentRow| observer.is_dead(node, row);
             match agents.register(session, &wanted, clock.now_ms(), &is_dead).await {
                 Ok(node) => break node,
+                // It may have happened: the session finds it.
+                Err(RegisterError::Store(error)) if patience.bears(&error).await => {}
                 Err(RegisterError::Store(error)) => return Err(error.into()),
                 Err(superseded @ RegisterError::Superseded { .. }) => {
                     return Err(JoinError::Superseded(superseded));
@@ -126,13 +134,17 @@ impl Cluster {
             }
         };
         wanted.node = Some(node);
-        let begun = Instant::now();
-        let (look, _) = agents.renew(node, session, Phase::Starting, clock.now_ms()).await.map_err(
-            |error| match error {
-                RenewError::Store(error) => JoinError::Store(error),
-                RenewError::Lost => JoinError::Held { node, by: "an unknown address".to_owned() },
-            },
-        )?;
+        let (begun, look) = loop {
+            let begun = Instant::now();
+            match agents.renew(node, session, Phase::Starting, clock.now_ms()).await {
+                Ok((look, _)) => break (begun, look),
+                Err(RenewError::Store(error)) if patience.bears(&error).await => {}
+                Err(RenewError::Store(error)) => return Err(JoinError::Store(error)),
+                Err(RenewError::Lost) => {
+                    return Err(JoinError::Held { node, by: "an unknown address".to_owned() });
+                }
+            }
+        };
         let rows = observer.observe(started.elapsed(), &look);
         let membership = Arc::new(Membership::new(node, true, &rows));
         let state = State {

@@ -15,7 +15,7 @@ use penstock_metadata::feed_watch::FeedWatch;
 use penstock_metadata::ground::CatalogGround;
 use penstock_metadata::keys::Keyspace;
 use penstock_metadata::keys::cluster::ClusterIdentity;
-use penstock_metadata::kv::SharedStore;
+use penstock_metadata::kv::{SharedStore, StoreError};
 use penstock_metadata::lookup::LogReader;
 use penstock_metadata::order_rows::OrderRows;
 use penstock_metadata::producer_expiry::JUMP;
@@ -28,7 +28,7 @@ use penstock_storage::cache::{self, Cache};
 
 use super::{Parts, StartError};
 use crate::broker::{Broker, Identity};
-use crate::cluster::{Cluster, Traffic};
+use crate::cluster::{Cluster, Patience, Traffic};
 use crate::coordinator::{GroupCoordinator, GroupCoordinatorParts};
 use crate::fetch::session::FetchSessions;
 use crate::fetch::{Fetch, FetchParts, FetchSettings};
@@ -59,6 +59,22 @@ pub(super) struct Services {
     pub(super) producer_expiry: Arc<ProducerExpiry>,
 }
 
+async fn open_catalog(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    node_id: i32,
+    options: BrokerConfig,
+) -> Result<TopicCatalog, StoreError> {
+    let mut patience = Patience::new();
+    loop {
+        let (store, keyspace) = (Arc::clone(store), keyspace.clone());
+        match TopicCatalog::open(store, keyspace, node_id, options.clone()).await {
+            Err(error) if patience.bears(&error).await => {}
+            opened => return opened,
+        }
+    }
+}
+
 pub(super) async fn start(
     config: AgentConfig,
     parts: Parts,
@@ -71,7 +87,7 @@ pub(super) async fn start(
     let options = BrokerConfig::new(config.broker_layer(node_id))?;
     let cache_options = cache_options(&config.cache);
     cache_options.check().map_err(|reason| StartError::Cache { reason })?;
-    let topics = Arc::new(TopicCatalog::open(Arc::clone(&store), keyspace.clone(), node_id, options).await?);
+    let topics = Arc::new(open_catalog(&store, &keyspace, node_id, options).await?);
     let options = topics.broker();
     let producer_expiry = milliseconds(&options, "producer.id.expiration.ms");
 

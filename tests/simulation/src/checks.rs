@@ -15,6 +15,14 @@ use crate::agent::host::{Ground, Host};
 use crate::oracle::Oracle;
 use crate::trace;
 
+/// How much an agent holds for clients.
+pub fn held(host: &Arc<Host>) -> u64 {
+    let Some(broker) = host.broker() else { return 0 };
+    let produce = &broker.produce;
+    let bytes = produce.memory_used_bytes() + produce.buffered_bytes();
+    bytes + produce.objects_in_flight() as u64 + broker.cache.stats().blocks_loading
+}
+
 /// An agent without clients holds nothing.
 pub fn at_rest(host: &Arc<Host>, oracle: &Oracle) {
     let Some(broker) = host.broker() else {

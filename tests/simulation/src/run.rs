@@ -13,7 +13,7 @@ use crate::world::World;
 use crate::{ambient, note, trace};
 
 /// No run takes longer: what does, hangs.
-const ENDS_WITHIN: Duration = Duration::from_secs(3_600);
+const ENDS_WITHIN: Duration = Duration::from_secs(6 * 3_600);
 
 /// What is run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::agent::bucket::{BucketWeather, Objects};
 use crate::agent::clock::SimClock;
 use crate::agent::host::{Ground, Host, SeededScheduler};
-use crate::agent::seam::Kill;
+use crate::agent::seam::{Hold, Kill};
 use crate::checks;
 use crate::client::admin::Admin;
 use crate::client::consumer::{Consumer, ConsumerPlan};
@@ -26,8 +26,12 @@ use crate::oracle::Oracle;
 use crate::scenario::{AgentPlan, Scenario};
 use crate::{note, trace};
 
-/// In calm, everything that clients have begun is done within so long.
+/// In calm, everything that clients have begun is done within so long,
 const SETTLES_WITHIN: Duration = Duration::from_secs(180);
+/// and so much for each record that was sent: a reader may want a batch at a time.
+const SETTLES_PER_RECORD: Duration = Duration::from_millis(60);
+/// How long an agent that is left alone may hold on to as much as it does.
+const RESTS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a client waits for an answer while nothing goes wrong.
 const PATIENCE_MS: u64 = 15_000;
 /// How long clients may take for anything before the faults begin.
@@ -149,7 +153,8 @@ impl World {
 
     async fn all_end(&self, mut tasks: JoinSet<()>, otherwise: &str) -> bool {
         let all = async { while tasks.join_next().await.is_some() {} };
-        let ended = tokio::time::timeout(SETTLES_WITHIN, all).await.is_ok();
+        let within = SETTLES_WITHIN + SETTLES_PER_RECORD * self.ground.oracle.records_sent();
+        let ended = tokio::time::timeout(within, all).await.is_ok();
         if !ended {
             self.ground.oracle.violation(otherwise);
         }
@@ -161,7 +166,18 @@ impl World {
         let oracle = Arc::clone(&self.ground.oracle);
         self.life.end();
         note!("world", "quiet");
-        pause(Duration::from_secs(20)).await;
+        // Long-polls end, and what clients gave up and sent again is stored, at the pace that the budget allows.
+        for host in &self.hosts {
+            let mut held = u64::MAX;
+            loop {
+                let now = checks::held(host);
+                if now == 0 || now >= held {
+                    break;
+                }
+                held = now;
+                pause(RESTS_WITHIN).await;
+            }
+        }
         for host in &self.hosts {
             checks::at_rest(host, &oracle);
         }
@@ -284,6 +300,11 @@ impl World {
         let host = self.some(draw);
         let Some(seam) = host.seam() else { return };
         let time = draw.duration(Duration::from_millis(50)..self.scenario.troubles.pause_most);
+        if draw.chance(0.5) {
+            let kind = *draw.pick(&["", "store", "store commit", "store commit", "bucket put"]);
+            seam.hold_at(Hold { kind, left: draw.within(0..20), time });
+            return;
+        }
         note!(seam.life().name(), "stands still for {time:?}");
         trace::count("fault: agent paused");
         seam.life().hold();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use penstock_types::pause;
 use penstock_types::simulated::Life;
 use tokio::sync::Notify;
 
@@ -67,12 +68,24 @@ pub struct Kill {
     pub after: bool,
 }
 
+/// When an agent is held up: at so many operations of a kind from now, before the last of them is made.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    /// The kind; any if empty.
+    pub kind: &'static str,
+    /// How many come first.
+    pub left: u64,
+    /// For how long.
+    pub time: Duration,
+}
+
 /// The seam of one life of an agent.
 pub struct Seam {
     agent: usize,
     life: Arc<Life>,
     ways: Arc<Ways>,
     kill: Mutex<Option<Kill>>,
+    hold: Mutex<Option<Hold>>,
     /// Told when the life is doomed.
     pub(super) doomed: Arc<Notify>,
 }
@@ -103,7 +116,8 @@ impl Operation {
 impl Seam {
     /// The seam of a life.
     pub fn new(agent: usize, life: Arc<Life>, ways: Arc<Ways>) -> Arc<Self> {
-        Arc::new(Self { agent, life, ways, kill: Mutex::new(None), doomed: Arc::default() })
+        let (kill, hold) = (Mutex::new(None), Mutex::new(None));
+        Arc::new(Self { agent, life, ways, kill, hold, doomed: Arc::default() })
     }
 
     /// Whose it is.
@@ -131,9 +145,26 @@ impl Seam {
         *self.kill.lock() = Some(kill);
     }
 
+    /// Holds the agent up at an operation to come.
+    pub fn hold_at(&self, hold: Hold) {
+        *self.hold.lock() = Some(hold);
+    }
+
     /// No longer.
     pub fn spare(&self) {
         *self.kill.lock() = None;
+        *self.hold.lock() = None;
+    }
+
+    /// For how long the agent stands still before an operation of `kind`, if it does.
+    fn stands_still(&self, kind: &'static str) -> Option<Duration> {
+        let mut hold = self.hold.lock();
+        let at = hold.as_mut().filter(|at| at.kind.is_empty() || at.kind == kind)?;
+        if at.left > 0 {
+            at.left -= 1;
+            return None;
+        }
+        hold.take().map(|hold| hold.time)
     }
 
     /// An operation begins; `None` if its maker doesn't live to make it.
@@ -161,10 +192,20 @@ impl Seam {
 
     /// As [`Seam::operation`], for futures: one that its maker doesn't live to make never begins.
     pub async fn begin(self: &Arc<Self>, kind: &'static str) -> Operation {
-        match self.operation(kind) {
-            Some(operation) => operation,
-            None => std::future::pending().await,
+        let Some(operation) = self.operation(kind) else { return std::future::pending().await };
+        if let Some(time) = self.stands_still(kind) {
+            note!(self.life.name(), "stands still for {time:?} before an operation: {kind}");
+            trace::count("fault: agent paused before an operation");
+            self.life.hold();
+            let life = Arc::clone(&self.life);
+            tokio::spawn(async move {
+                pause(time).await;
+                life.go_on();
+            });
+            // Whoever polls this task finds the life held.
+            tokio::task::yield_now().await;
         }
+        operation
     }
 
     /// Ends the life as `kill -9` does.

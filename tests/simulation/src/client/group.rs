@@ -310,8 +310,10 @@ impl Member {
                 self.check(partition.error_code)?;
                 let (of, offset) = ((id, partition.partition_index), partition.committed_offset);
                 let (group, generation) = (&self.plan.group, self.generation);
-                let _ =
-                    self.peer.oracle().groups(|groups, _| groups.read(began, group, generation, of, offset));
+                let _ = self
+                    .peer
+                    .oracle()
+                    .groups(|groups, now| groups.read((began, now), group, generation, of, offset));
                 self.reader.positions.insert(of, offset.max(0));
                 if offset >= 0 {
                     self.committed.insert(of, offset);

@@ -25,7 +25,7 @@ struct Group {
 struct Commits {
     /// All that anybody tried to commit.
     tried: BTreeSet<i64>,
-    /// What was acknowledged, by the event after which that was so: ascending.
+    /// What was acknowledged, by the event after which that was so: ascending, but for what came late.
     floor: BTreeMap<Tick, i64>,
     /// What may be committed yet, with its generation.
     open: Vec<(i32, i64)>,
@@ -112,7 +112,7 @@ impl Groups {
     /// A member read a committed offset, with a request sent at `began`; -1 is none.
     pub(crate) fn read(
         &mut self,
-        began: Tick,
+        (began, now): (Tick, Tick),
         group: &str,
         generation: i32,
         partition: Partition,
@@ -121,6 +121,11 @@ impl Groups {
         let commits = self.group(group).commits.entry(partition).or_default();
         let floor = commits.floor.range(..=began).next_back().map_or(-1, |(_, offset)| *offset);
         let late = commits.open.iter().any(|(_, open)| *open == offset);
+        if offset < floor && late {
+            // A client asked for it, gave up waiting, and asked for more on another connection; the first one took
+            // its time on the network. From here on the group is there.
+            commits.floor.insert(now, offset);
+        }
         if offset < floor && !late {
             let partition = show(partition);
             return Err(format!(

@@ -321,6 +321,11 @@ impl Oracle {
         }
     }
 
+    /// How many records were sent.
+    pub fn records_sent(&self) -> u32 {
+        u32::try_from(self.state.lock().sent.len()).unwrap_or(u32::MAX)
+    }
+
     /// How many records were acknowledged, and how many never will be or were not.
     pub fn tally(&self) -> (u64, u64) {
         let state = self.state.lock();

@@ -183,12 +183,30 @@ fn committed_offsets_do_not_go_back() {
         oracle.groups(|groups, now| groups.committed((began, now), "g", 1, (A, offset)));
     }
     let began = oracle.tick();
-    oracle.groups(|groups, _| groups.read(began, "g", 2, A, 7));
+    oracle.groups(|groups, now| groups.read((began, now), "g", 2, A, 7));
     assert!(oracle.violations().is_empty());
-    oracle.groups(|groups, _| groups.read(began, "g", 2, A, 5));
+    oracle.groups(|groups, now| groups.read((began, now), "g", 2, A, 5));
     finds(&oracle, "was at 7");
-    oracle.groups(|groups, _| groups.read(began, "g", 2, A, 9));
+    oracle.groups(|groups, now| groups.read((began, now), "g", 2, A, 9));
     finds(&oracle, "nobody committed");
+}
+
+#[test]
+fn a_commit_that_nobody_waited_for_may_come_late() {
+    let oracle = Oracle::default();
+    for offset in [5, 7] {
+        oracle.groups(|groups, _| {
+            groups.commits("g", 1, A, offset);
+            Ok(())
+        });
+    }
+    let began = oracle.tick();
+    oracle.groups(|groups, now| groups.committed((began, now), "g", 1, (A, 7)));
+    for generation in [2, 3] {
+        let began = oracle.tick();
+        oracle.groups(|groups, now| groups.read((began, now), "g", generation, A, 5));
+    }
+    assert!(oracle.violations().is_empty());
 }
 
 #[test]
