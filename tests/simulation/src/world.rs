@@ -167,16 +167,14 @@ impl World {
         self.life.end();
         note!("world", "quiet");
         // Long-polls end, and what clients gave up and sent again is stored, at the pace that the budget allows.
-        for host in &self.hosts {
-            let mut held = u64::MAX;
-            loop {
-                let now = checks::held(host);
-                if now == 0 || now >= held {
-                    break;
-                }
-                held = now;
-                pause(RESTS_WITHIN).await;
+        let mut last = u64::MAX;
+        loop {
+            pause(RESTS_WITHIN).await;
+            let held: u64 = self.hosts.iter().map(|host| checks::held(host)).sum();
+            if held == 0 || held >= last {
+                break;
             }
+            last = held;
         }
         for host in &self.hosts {
             checks::at_rest(host, &oracle);
