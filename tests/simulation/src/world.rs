@@ -170,7 +170,7 @@ impl World {
         let mut last = u64::MAX;
         loop {
             pause(RESTS_WITHIN).await;
-            let held: u64 = self.hosts.iter().map(|host| checks::held(host)).sum();
+            let held: u64 = self.hosts.iter().map(checks::held).sum();
             if held == 0 || held >= last {
                 break;
             }
