@@ -12,6 +12,8 @@
 //! - The registrations of agents go.
 //! - Which checkpoints are current is forgotten: what a backup calls current the older life may have deleted since. The
 //!   checkpoint job writes every slot anew.
+//! - Producer ids go on far above those of the backup: ids that were given out since the backup was taken are in use by
+//!   producers that know nothing of the restore, and must not be given to others.
 //! - The metadata version moves on, so that catalogs are read anew.
 //!
 //! Log rows, seals, producers and groups stay: a row's key begins with its incarnation, so rows of the new one sort
@@ -33,7 +35,7 @@ use crate::keys::cluster::{
     with_incarnation,
 };
 use crate::keys::feed::{self, Slot};
-use crate::keys::{Family, Keyspace, checkpoint};
+use crate::keys::{Family, Keyspace, allocation, checkpoint};
 use crate::kv::{
     Isolation, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, prefixed, single_key,
 };
@@ -43,6 +45,8 @@ use crate::transact::{Abort, OnUnknown, Policy, TransactError, transact};
 const POLICY: Policy = Policy::interactive(Duration::from_secs(30));
 /// How often agents' rows are looked at.
 const LOOK: Duration = Duration::from_millis(200);
+/// More producer ids than are ever given out between a backup and its restore.
+const SKIPPED_PRODUCER_IDS: i64 = 1 << 32;
 /// Agents' rows of one page.
 const PAGE: usize = 1_000;
 
@@ -189,6 +193,10 @@ async fn raise_in(
     for slot in (0..feed::SLOTS).filter_map(Slot::numbered) {
         transaction.clear(&checkpoint::state_key(keyspace, slot), WriteConflict::Yes);
     }
+    let next_id = allocation::next_producer_id_key(keyspace);
+    let value = transaction.get(&next_id, Isolation::Serializable).await?;
+    let next = allocation::decode_next(value.as_deref())?.saturating_add(SKIPPED_PRODUCER_IDS);
+    transaction.set(&next_id, &allocation::encode_next(next), WriteConflict::Yes);
     agent::bump_membership(transaction, keyspace);
     bump_metadata_version(transaction, keyspace, to);
     Ok(raised)

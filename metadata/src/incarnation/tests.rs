@@ -18,6 +18,7 @@ use crate::keys::topic::{self, Change};
 use crate::kv::Priority;
 use crate::kv::memory::{MemoryFaults, MemoryStore};
 use crate::lookup::{LogReader, PlanLimits};
+use crate::producer_ids::ProducerIds;
 use crate::sealing::{SealDue, seal_partition};
 use crate::topics::changes;
 use crate::view::TailView;
@@ -184,6 +185,25 @@ async fn offsets_go_on_in_a_store_whose_versions_went_back() {
         let refused = changes::record(&mut *transaction, &keyspace(), Incarnation::FIRST, &change).await;
         assert!(refused.expect_err("an older life").to_string().contains("restart it"));
     }
+}
+
+/// A producer that was given its id after the backup was taken goes on with it, knowing nothing of the restore.
+#[tokio::test(start_paused = true)]
+async fn no_producer_id_is_given_out_again() {
+    let ids = |store: &SharedStore, incarnation| {
+        let expiry = Duration::from_secs(3_600);
+        ProducerIds::new(Arc::clone(store), keyspace(), incarnation, expiry)
+    };
+    let (_, first) = memory(5);
+    open(&first).await.expect("an identity");
+    let before = ids(&first, Incarnation::FIRST).next().await.expect("an id");
+    let backup = dump(&first).await;
+    let since = ids(&first, Incarnation::FIRST).next().await.expect("an id");
+    assert!(since > before);
+    let (_, second) = restored(&backup, 6).await;
+    raise_to(&second, SECOND).await.expect("raised");
+    let after = ids(&second, SECOND).next().await.expect("an id");
+    assert!(after > since, "{since} was given out since the backup");
 }
 
 /// The same restore twice, from a backup taken before the first raise: the third life is above both.
