@@ -158,6 +158,7 @@ options! {
     pub struct FlushOptions {
         /// PUT requests that this agent may spend, on average. The bill's ceiling: at 0.005 USD per 1,000 requests,
         /// 4 a second are about 52 USD a month. Low budgets make larger objects and higher latency under light load.
+        /// Times `flush.object.max.bytes` it is also the most that the agent takes from producers: 32 MiB/s by default.
         "flush.put.budget.per.second" => put_budget_per_second: f64 = "4", in "0.01" to "100000", unit "PUT/s and agent";
         /// Unused budget that may be saved up, so that traffic after a pause is flushed without waiting.
         "flush.put.burst" => put_burst: u32 = "8", in "1" to "100000", unit "PUT";
