@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use penstock_agent::broker::Broker;
 use penstock_metadata::keys::object::{ObjectRow, ObjectState};
 use penstock_metadata::keys::{Family, Keyspace};
 use penstock_metadata::kv::memory::MemoryStore;
@@ -15,12 +16,20 @@ use crate::agent::host::{Ground, Host};
 use crate::oracle::Oracle;
 use crate::trace;
 
-/// How much an agent holds for clients.
-pub fn held(host: &Arc<Host>) -> u64 {
-    let Some(broker) = host.broker() else { return 0 };
+/// What an agent holds for clients.
+fn holdings(broker: &Broker) -> [(&'static str, u64); 4] {
     let produce = &broker.produce;
-    let bytes = produce.memory_used_bytes() + produce.buffered_bytes();
-    bytes + produce.objects_in_flight() as u64 + broker.cache.stats().blocks_loading
+    [
+        ("bytes of produce requests", produce.memory_used_bytes()),
+        ("bytes that wait for a flush", produce.buffered_bytes()),
+        ("objects under way", produce.objects_in_flight() as u64),
+        ("blocks being loaded", broker.cache.stats().blocks_loading),
+    ]
+}
+
+/// How much that is, all together.
+pub fn held(host: &Arc<Host>) -> u64 {
+    host.broker().map_or(0, |broker| holdings(&broker).into_iter().map(|(_, count)| count).sum())
 }
 
 /// An agent without clients holds nothing.
@@ -29,15 +38,8 @@ pub fn at_rest(host: &Arc<Host>, oracle: &Oracle) {
         oracle.violation("an agent does not serve in calm");
         return;
     };
-    let produce = &broker.produce;
     let node = broker.identity.node_id;
-    let held = [
-        ("bytes of produce requests", produce.memory_used_bytes()),
-        ("bytes that wait for a flush", produce.buffered_bytes()),
-        ("objects under way", produce.objects_in_flight() as u64),
-        ("blocks being loaded", broker.cache.stats().blocks_loading),
-    ];
-    for (what, count) in held {
+    for (what, count) in holdings(&broker) {
         if count > 0 {
             oracle.violation(&format!("agent {node} is quiet and holds {count} {what}"));
         }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::agent::bucket::{BucketWeather, Objects};
 use crate::agent::clock::SimClock;
 use crate::agent::host::{Ground, Host, SeededScheduler};
-use crate::agent::seam::{Hold, Kill};
+use crate::agent::seam::{At, Hold, Kill};
 use crate::checks;
 use crate::client::admin::Admin;
 use crate::client::consumer::{Consumer, ConsumerPlan};
@@ -282,7 +282,7 @@ impl World {
     fn kill(&self, draw: &Draw) {
         let kind =
             *draw.pick(&["", "store", "store commit", "store commit", "bucket put", "bucket", "socket"]);
-        let kill = Kill { kind, left: draw.within(0..30), after: draw.chance(0.5) };
+        let kill = Kill { at: At { kind, left: draw.within(0..30) }, after: draw.chance(0.5) };
         let host = self.some(draw);
         note!("world", "agent {} is killed at {kill:?}", agent_address(0));
         if draw.chance(0.2) { host.kill() } else { host.kill_at(kill) }
@@ -300,7 +300,7 @@ impl World {
         let time = draw.duration(Duration::from_millis(50)..self.scenario.troubles.pause_most);
         if draw.chance(0.5) {
             let kind = *draw.pick(&["", "store", "store commit", "store commit", "bucket put"]);
-            seam.hold_at(Hold { kind, left: draw.within(0..20), time });
+            seam.hold_at(Hold { at: At { kind, left: draw.within(0..20) }, time });
             return;
         }
         note!(seam.life().name(), "stands still for {time:?}");

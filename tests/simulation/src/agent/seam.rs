@@ -57,24 +57,41 @@ impl Ways {
     }
 }
 
-/// When an agent is killed: at so many operations of a kind from now.
+/// An operation to come: so many of a kind from now.
 #[derive(Debug, Clone)]
-pub struct Kill {
+pub struct At {
     /// The kind; any if empty.
     pub kind: &'static str,
     /// How many come first.
     pub left: u64,
-    /// Whether the last one still happens.
+}
+
+impl At {
+    /// Counts an operation of `kind`: whether it is the one.
+    fn is_reached(&mut self, kind: &'static str) -> bool {
+        let counts = self.kind.is_empty() || self.kind == kind;
+        let is_reached = counts && self.left == 0;
+        if counts && !is_reached {
+            self.left -= 1;
+        }
+        is_reached
+    }
+}
+
+/// An agent is killed.
+#[derive(Debug, Clone)]
+pub struct Kill {
+    /// When.
+    pub at: At,
+    /// Whether that operation still happens.
     pub after: bool,
 }
 
-/// When an agent is held up: at so many operations of a kind from now, before the last of them is made.
+/// An agent is held up.
 #[derive(Debug, Clone)]
 pub struct Hold {
-    /// The kind; any if empty.
-    pub kind: &'static str,
-    /// How many come first.
-    pub left: u64,
+    /// Before which operation.
+    pub at: At,
     /// For how long.
     pub time: Duration,
 }
@@ -158,13 +175,7 @@ impl Seam {
 
     /// For how long the agent stands still before an operation of `kind`, if it does.
     fn stands_still(&self, kind: &'static str) -> Option<Duration> {
-        let mut hold = self.hold.lock();
-        let at = hold.as_mut().filter(|at| at.kind.is_empty() || at.kind == kind)?;
-        if at.left > 0 {
-            at.left -= 1;
-            return None;
-        }
-        hold.take().map(|hold| hold.time)
+        self.hold.lock().take_if(|hold| hold.at.is_reached(kind)).map(|hold| hold.time)
     }
 
     /// An operation begins; `None` if its maker doesn't live to make it.
@@ -173,21 +184,15 @@ impl Seam {
             return None;
         }
         trace::count(kind);
-        let mut kill = self.kill.lock();
-        if let Some(at) = kill.as_mut().filter(|at| at.kind.is_empty() || at.kind == kind) {
-            if at.left == 0 {
-                let after = at.after;
-                *kill = None;
-                if after {
-                    return Some(Operation { seam: Some(Arc::clone(self)) });
-                }
-                drop(kill);
+        let kill = self.kill.lock().take_if(|kill| kill.at.is_reached(kind));
+        match kill {
+            None => Some(Operation { seam: None }),
+            Some(Kill { after: true, .. }) => Some(Operation { seam: Some(Arc::clone(self)) }),
+            Some(_) => {
                 self.doom("before");
-                return None;
+                None
             }
-            at.left -= 1;
         }
-        Some(Operation { seam: None })
     }
 
     /// As [`Seam::operation`], for futures: one that its maker doesn't live to make never begins.

@@ -121,16 +121,16 @@ impl Groups {
         let commits = self.group(group).commits.entry(partition).or_default();
         let floor = commits.floor.range(..=began).next_back().map_or(-1, |(_, offset)| *offset);
         let late = commits.open.iter().any(|(_, open)| *open == offset);
-        if offset < floor && late {
+        if offset < floor {
+            if !late {
+                let partition = show(partition);
+                return Err(format!(
+                    "{group} is at {offset} of {partition} in generation {generation}, and was at {floor}"
+                ));
+            }
             // A client asked for it, gave up waiting, and asked for more on another connection; the first one took
             // its time on the network. From here on the group is there.
             commits.floor.insert(now, offset);
-        }
-        if offset < floor && !late {
-            let partition = show(partition);
-            return Err(format!(
-                "{group} is at {offset} of {partition} in generation {generation}, and was at {floor}"
-            ));
         }
         if offset >= 0 && !commits.tried.contains(&offset) {
             let partition = show(partition);

@@ -171,37 +171,43 @@ fn an_old_generation_commits_nothing_once_a_newer_one_is_known() {
     finds(&oracle, "took an offset");
 }
 
+/// A member of generation 1 sends a commit.
+fn commits(oracle: &Oracle, offset: i64) {
+    oracle.groups(|groups, _| {
+        groups.commits("g", 1, A, offset);
+        Ok(())
+    });
+}
+
+/// Its commit is acknowledged.
+fn committed(oracle: &Oracle, offset: i64) {
+    let began = oracle.tick();
+    oracle.groups(|groups, now| groups.committed((began, now), "g", 1, (A, offset)));
+}
+
 #[test]
 fn committed_offsets_do_not_go_back() {
     let oracle = Oracle::default();
     for offset in [5, 7] {
-        oracle.groups(|groups, _| {
-            groups.commits("g", 1, A, offset);
-            Ok(())
-        });
-        let began = oracle.tick();
-        oracle.groups(|groups, now| groups.committed((began, now), "g", 1, (A, offset)));
+        commits(&oracle, offset);
+        committed(&oracle, offset);
     }
     let began = oracle.tick();
-    oracle.groups(|groups, now| groups.read((began, now), "g", 2, A, 7));
+    let read = |offset| oracle.groups(|groups, now| groups.read((began, now), "g", 2, A, offset));
+    read(7);
     assert!(oracle.violations().is_empty());
-    oracle.groups(|groups, now| groups.read((began, now), "g", 2, A, 5));
+    read(5);
     finds(&oracle, "was at 7");
-    oracle.groups(|groups, now| groups.read((began, now), "g", 2, A, 9));
+    read(9);
     finds(&oracle, "nobody committed");
 }
 
 #[test]
 fn a_commit_that_nobody_waited_for_may_come_late() {
     let oracle = Oracle::default();
-    for offset in [5, 7] {
-        oracle.groups(|groups, _| {
-            groups.commits("g", 1, A, offset);
-            Ok(())
-        });
-    }
-    let began = oracle.tick();
-    oracle.groups(|groups, now| groups.committed((began, now), "g", 1, (A, 7)));
+    commits(&oracle, 5);
+    commits(&oracle, 7);
+    committed(&oracle, 7);
     for generation in [2, 3] {
         let began = oracle.tick();
         oracle.groups(|groups, now| groups.read((began, now), "g", generation, A, 5));
