@@ -28,11 +28,15 @@ impl Patience {
         Self { until: now + BEARS_FOR, says_at: now }
     }
 
-    /// Whether to try again what failed with `error`, after the pause that this takes. Says what is waited for.
-    pub(crate) async fn bears(&mut self, error: &StoreError) -> bool {
+    /// Bears that something failed with `error`: it may be tried again, after the pause that this takes. Says what is
+    /// waited for.
+    ///
+    /// # Errors
+    /// `error`, if it is not to be borne or has been for long enough.
+    pub(crate) async fn bear(&mut self, error: StoreError) -> Result<(), StoreError> {
         let now = Instant::now();
         if !error.is_retryable() || now >= self.until {
-            return false;
+            return Err(error);
         }
         if now >= self.says_at {
             self.says_at = now + SAYS_EVERY;
@@ -40,7 +44,7 @@ impl Patience {
             tracing::warn!(%error, "the metadata store fails; starting waits for it up to {} s more", left.as_secs());
         }
         pause(PAUSE).await;
-        true
+        Ok(())
     }
 }
 
@@ -55,13 +59,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_ends_after_a_minute() {
         let (mut patience, begun) = (Patience::new(), Instant::now());
-        while patience.bears(&away()).await {}
+        while patience.bear(away()).await.is_ok() {}
         assert_eq!(begun.elapsed(), BEARS_FOR);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_stays_wrong_is_not_borne() {
         let failed = StoreError::Failed { reason: "a row that can't be read".to_owned() };
-        assert!(!Patience::new().bears(&failed).await);
+        assert_eq!(Patience::new().bear(failed.clone()).await, Err(failed));
     }
 }

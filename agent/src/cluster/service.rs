@@ -106,16 +106,17 @@ impl Cluster {
         let node = loop {
             let look = match agents.look().await {
                 Ok(look) => look,
-                Err(error) if patience.bears(&error).await => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    patience.bear(error).await?;
+                    continue;
+                }
             };
             observer.observe(started.elapsed(), &look);
             let is_dead = |node, row: &AgentRow| observer.is_dead(node, row);
             match agents.register(session, &wanted, clock.now_ms(), &is_dead).await {
                 Ok(node) => break node,
                 // It may have happened: the session finds it.
-                Err(RegisterError::Store(error)) if patience.bears(&error).await => {}
-                Err(RegisterError::Store(error)) => return Err(error.into()),
+                Err(RegisterError::Store(error)) => patience.bear(error).await?,
                 Err(superseded @ RegisterError::Superseded { .. }) => {
                     return Err(JoinError::Superseded(superseded));
                 }
@@ -138,8 +139,7 @@ impl Cluster {
             let begun = Instant::now();
             match agents.renew(node, session, Phase::Starting, clock.now_ms()).await {
                 Ok((look, _)) => break (begun, look),
-                Err(RenewError::Store(error)) if patience.bears(&error).await => {}
-                Err(RenewError::Store(error)) => return Err(JoinError::Store(error)),
+                Err(RenewError::Store(error)) => patience.bear(error).await?,
                 Err(RenewError::Lost) => {
                     return Err(JoinError::Held { node, by: "an unknown address".to_owned() });
                 }

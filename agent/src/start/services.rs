@@ -69,8 +69,8 @@ async fn open_catalog(
     loop {
         let (store, keyspace) = (Arc::clone(store), keyspace.clone());
         match TopicCatalog::open(store, keyspace, node_id, options.clone()).await {
-            Err(error) if patience.bears(&error).await => {}
-            opened => return opened,
+            Ok(opened) => return Ok(opened),
+            Err(error) => patience.bear(error).await?,
         }
     }
 }

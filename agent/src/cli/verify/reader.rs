@@ -56,9 +56,31 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The partitions that have not been read to `end`.
-    fn behind(&self, end: impl Fn(i32) -> u64) -> Vec<(i32, u64, u64)> {
-        let behind = |(partition, follow): (&i32, &Follow)| (*partition, follow.next, end(*partition));
+    /// Reads to the ends that are known, as long as something comes: until nothing did for the time that everything may
+    /// take to settle.
+    fn finish(&mut self) {
+        let (mut read, mut until) = (0, None);
+        loop {
+            self.poll();
+            let behind = self.behind();
+            if behind.is_empty() {
+                return;
+            }
+            let read_now: u64 = self.follows.values().map(|follow| follow.next).sum();
+            if read_now != read {
+                (read, until) = (read_now, None);
+            }
+            if Instant::now() >= *until.get_or_insert_with(|| self.run.deadline()) {
+                self.run.unreadable(behind);
+                return;
+            }
+        }
+    }
+
+    /// The partitions that have not been read to their end.
+    fn behind(&self) -> Vec<(i32, u64, u64)> {
+        let least_end = |partition| self.run.ledger.least_end(partition);
+        let behind = |(partition, follow): (&i32, &Follow)| (*partition, follow.next, least_end(*partition));
         self.follows.iter().map(behind).filter(|(_, next, end)| next < end).collect()
     }
 }
@@ -119,61 +141,20 @@ fn consumer(run: &Run<'_>) -> Result<(BaseConsumer<Context>, Context), CommandEr
     Ok((run.arguments.connect.create(&config, context.clone())?, context))
 }
 
-/// Waits as long as something comes: until nothing did for the time that everything may take to settle.
-struct Patience {
-    read: u64,
-    until: Option<Instant>,
-}
-
-impl Patience {
-    fn new() -> Self {
-        Self { read: 0, until: None }
-    }
-
-    fn is_over(&mut self, reader: &Reader<'_>) -> bool {
-        let read = reader.follows.values().map(|follow| follow.next).sum();
-        if read != self.read {
-            (self.read, self.until) = (read, None);
-        }
-        Instant::now() >= *self.until.get_or_insert_with(|| reader.run.deadline())
-    }
-}
-
 /// Follows while it is written, and then to the end.
 pub(super) fn follow(run: &Run<'_>) -> Outcome {
     let mut reader = Reader::new(run)?;
-    let mut patience = Patience::new();
-    loop {
+    while !run.written.load(Ordering::Acquire) {
         reader.poll();
-        if !run.written.load(Ordering::Acquire) {
-            continue;
-        }
-        let behind = reader.behind(|partition| run.ledger.least_end(partition));
-        if behind.is_empty() {
-            return Ok(());
-        }
-        if patience.is_over(&reader) {
-            run.unreadable(behind);
-            return Ok(());
-        }
     }
+    reader.finish();
+    Ok(())
 }
 
 /// Reads everything from the beginning, as a consumer that comes late, and holds it against what was acknowledged.
 pub(super) fn read_all(run: &Run<'_>) -> Outcome {
     let mut reader = Reader::new(run)?;
-    let mut patience = Patience::new();
-    loop {
-        reader.poll();
-        let behind = reader.behind(|partition| run.ledger.least_end(partition));
-        if behind.is_empty() {
-            break;
-        }
-        if patience.is_over(&reader) {
-            run.unreadable(behind);
-            break;
-        }
-    }
+    reader.finish();
     for (partition, follow) in &reader.follows {
         run.ledger.judge(*partition, follow.next);
     }
@@ -183,12 +164,9 @@ pub(super) fn read_all(run: &Run<'_>) -> Outcome {
 /// Asks for the partitions' ends while it is written, and once more afterwards.
 pub(super) fn watch_ends(run: &Run<'_>) -> Outcome {
     let (consumer, _) = consumer(run)?;
-    let mut until = None;
     loop {
         let written = run.written.load(Ordering::Acquire);
-        if written {
-            until = Some(run.deadline());
-        }
+        let until = written.then(|| run.deadline());
         for partition in run.ledger.partitions() {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(());
