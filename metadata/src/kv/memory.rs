@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: durability.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,8 @@ use super::{
 mod faults;
 mod rows;
 
-pub use faults::MemoryFaults;
+use faults::FaultCounts;
+pub use faults::{FaultKind, MemoryFaults};
 use rows::VersionedRows;
 
 /// The volatile store.
@@ -41,11 +43,19 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store without faults; `randomness` decides which faults strike once there are some.
     pub fn new(randomness: Arc<dyn Randomness>) -> Arc<Self> {
+        Self::restored(&Contents::default(), 1, randomness)
+    }
+
+    /// A store that holds `contents`, as a backup restored into it: all of it was written at `version`, from which its
+    /// versions go on, whatever they were where it was taken.
+    pub fn restored(contents: &Contents, version: u64, randomness: Arc<dyn Randomness>) -> Arc<Self> {
+        let mut rows = VersionedRows::default();
+        rows.apply(version, &contents.0);
         let state = State {
-            clock: VersionClock::starting_at(1),
-            last_version: 1,
+            clock: VersionClock::starting_at(version),
+            last_version: version,
             resolver: Resolver::default(),
-            rows: VersionedRows::default(),
+            rows,
             waiting: Vec::new(),
             parked: Vec::new(),
         };
@@ -53,6 +63,7 @@ impl MemoryStore {
             shared: Arc::new(Shared {
                 randomness,
                 faults: Mutex::default(),
+                counts: FaultCounts::default(),
                 state: Mutex::new(state),
                 watches: Arc::default(),
             }),
@@ -67,6 +78,23 @@ impl MemoryStore {
     /// Which faults strike.
     pub fn faults(&self) -> MemoryFaults {
         self.shared.faults.lock().clone()
+    }
+
+    /// How often each kind of fault has struck so far.
+    pub fn faults_struck(&self) -> BTreeMap<FaultKind, u64> {
+        self.shared.counts.all()
+    }
+
+    /// All rows, as every commit that was answered left them: a backup.
+    pub fn contents(&self) -> Contents {
+        let state = self.shared.state.lock();
+        let rows = state.rows.all().map(|(key, value)| (key.clone(), Some(value)));
+        Contents(rows.collect())
+    }
+
+    /// The highest version that was handed out.
+    pub fn last_version(&self) -> u64 {
+        self.shared.state.lock().last_version
     }
 
     /// How many commits of unknown outcome are still to land.
@@ -105,12 +133,17 @@ impl Store for MemoryStore {
     }
 }
 
+/// The rows of a store at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Contents(Writes);
+
 type Answer = oneshot::Sender<Result<Committed, StoreError>>;
 
 #[derive(Debug)]
 struct Shared {
     randomness: Arc<dyn Randomness>,
     faults: Mutex<MemoryFaults>,
+    counts: FaultCounts,
     state: Mutex<State>,
     watches: Arc<Watches>,
 }
@@ -155,7 +188,7 @@ impl Shared {
         rows.forget(version.saturating_sub(WINDOW));
         drop(state);
         let faults = self.faults.lock().clone();
-        self.watches.changed(&writes, || faults.wake(&*self.randomness));
+        self.watches.changed(&writes, || faults.wake(&*self.randomness, &self.counts));
         let mut committed = 0;
         for (result, answer) in results {
             committed += usize::from(result.is_ok());
@@ -197,8 +230,8 @@ impl Shared {
         }
     }
 
-    fn chance(&self, probability: f64) -> bool {
-        faults::strikes(&*self.randomness, probability)
+    fn chance(&self, kind: FaultKind, probability: f64) -> bool {
+        self.counts.strikes(&*self.randomness, kind, probability)
     }
 
     async fn latency(&self, range: &Option<Range<Duration>>) {
@@ -208,7 +241,7 @@ impl Shared {
     }
 
     fn unavailable(&self, faults: &MemoryFaults) -> Result<(), StoreError> {
-        if self.chance(faults.unavailable) {
+        if self.chance(FaultKind::Unavailable, faults.unavailable) {
             return Err(StoreError::Unavailable { reason: "a fault was asked for".to_owned() });
         }
         Ok(())
@@ -220,7 +253,11 @@ impl Shared {
         self.unavailable(&faults)?;
         self.land_parked(false);
         let oldest = self.state.lock().clock.now().saturating_sub(WINDOW);
-        if view.0 < oldest || self.chance(faults.too_old) { Err(StoreError::TooOld) } else { Ok(()) }
+        if view.0 < oldest || self.chance(FaultKind::TooOld, faults.too_old) {
+            Err(StoreError::TooOld)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -231,10 +268,10 @@ impl Engine for Shared {
         let faults = self.faults.lock().clone();
         self.latency(&faults.latency).await;
         self.unavailable(&faults)?;
-        if priority == Priority::Batch && self.chance(faults.throttled) {
+        if priority == Priority::Batch && self.chance(FaultKind::Throttled, faults.throttled) {
             return Err(StoreError::Throttled);
         }
-        if self.chance(faults.future_version) {
+        if self.chance(FaultKind::FutureVersion, faults.future_version) {
             return Err(StoreError::FutureVersion);
         }
         self.land_parked(false);
@@ -275,20 +312,21 @@ impl Engine for Shared {
         let faults = self.faults.lock().clone();
         self.latency(&faults.latency).await;
         self.unavailable(&faults)?;
-        if self.chance(faults.conflict) {
+        if self.chance(FaultKind::Conflict, faults.conflict) {
             return Err(StoreError::Conflict);
         }
-        if self.chance(faults.unknown_not_applied) {
+        if self.chance(FaultKind::UnknownNotApplied, faults.unknown_not_applied) {
             return Err(StoreError::CommitUnknown);
         }
-        if self.chance(faults.unknown_applied_later) {
+        if self.chance(FaultKind::UnknownAppliedLater, faults.unknown_applied_later) {
             let at = Instant::now() + faults::between(&*self.randomness, &faults.applied_later_after);
             self.state.lock().parked.push((at, commit));
             return Err(StoreError::CommitUnknown);
         }
         self.land_parked(false);
-        let jump = if self.chance(faults.version_jump) { faults.version_jump_by } else { 0 };
-        let unknown = self.chance(faults.unknown_applied);
+        let jump =
+            if self.chance(FaultKind::VersionJump, faults.version_jump) { faults.version_jump_by } else { 0 };
+        let unknown = self.chance(FaultKind::UnknownApplied, faults.unknown_applied);
         let (answer, mut answered) = oneshot::channel();
         self.state.lock().waiting.push((commit, answer));
         // Whoever commits at the same time joins the group here.
@@ -306,7 +344,7 @@ impl Engine for Shared {
     fn arm(&self, view: &View, watches: Vec<PendingWatch>) {
         let faults = self.faults.lock().clone();
         for watch in watches {
-            if let Some(wake) = faults.wake_unasked(&*self.randomness) {
+            if let Some(wake) = faults.wake_unasked(&*self.randomness, &self.counts) {
                 watch.resolve(wake);
                 continue;
             }

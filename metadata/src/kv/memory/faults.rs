@@ -1,8 +1,10 @@
 //! Faults of the memory store: what goes wrong, how often. Who is hit is drawn from the store's randomness.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use penstock_types::Randomness;
 
 use crate::kv::StoreError;
@@ -49,6 +51,57 @@ pub struct MemoryFaults {
     pub version_jump_by: u64,
 }
 
+/// A kind of fault, as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// [`MemoryFaults::conflict`].
+    Conflict,
+    /// [`MemoryFaults::unknown_applied`], whatever became of the commit.
+    UnknownApplied,
+    /// [`MemoryFaults::unknown_not_applied`].
+    UnknownNotApplied,
+    /// [`MemoryFaults::unknown_applied_later`], as its maker is told.
+    UnknownAppliedLater,
+    /// [`MemoryFaults::too_old`].
+    TooOld,
+    /// [`MemoryFaults::future_version`].
+    FutureVersion,
+    /// [`MemoryFaults::throttled`].
+    Throttled,
+    /// [`MemoryFaults::unavailable`].
+    Unavailable,
+    /// [`MemoryFaults::watch_lost`].
+    WatchLost,
+    /// [`MemoryFaults::watch_late`].
+    WatchLate,
+    /// [`MemoryFaults::watch_spurious`].
+    WatchSpurious,
+    /// [`MemoryFaults::watch_error`].
+    WatchError,
+    /// [`MemoryFaults::version_jump`].
+    VersionJump,
+}
+
+/// How often each kind of fault has struck. Counting draws nothing.
+#[derive(Debug, Default)]
+pub(super) struct FaultCounts(Mutex<BTreeMap<FaultKind, u64>>);
+
+impl FaultCounts {
+    /// Draws whether a fault of that probability strikes, and counts it if so.
+    pub(super) fn strikes(&self, randomness: &dyn Randomness, kind: FaultKind, probability: f64) -> bool {
+        let strikes = strikes(randomness, probability);
+        if strikes {
+            *self.0.lock().entry(kind).or_insert(0) += 1;
+        }
+        strikes
+    }
+
+    /// What was counted.
+    pub(super) fn all(&self) -> BTreeMap<FaultKind, u64> {
+        self.0.lock().clone()
+    }
+}
+
 impl Default for MemoryFaults {
     fn default() -> Self {
         Self {
@@ -75,23 +128,23 @@ impl Default for MemoryFaults {
 
 impl MemoryFaults {
     /// How a change wakes a watch; `None` if it doesn't.
-    pub(super) fn wake(&self, randomness: &dyn Randomness) -> Option<Wake> {
-        if strikes(randomness, self.watch_lost) {
+    pub(super) fn wake(&self, randomness: &dyn Randomness, counts: &FaultCounts) -> Option<Wake> {
+        if counts.strikes(randomness, FaultKind::WatchLost, self.watch_lost) {
             return None;
         }
-        if strikes(randomness, self.watch_late) {
+        if counts.strikes(randomness, FaultKind::WatchLate, self.watch_late) {
             return Some(Wake { after: between(randomness, &self.watch_late_by), result: Ok(()) });
         }
         Some(Wake::NOW)
     }
 
     /// How a watch resolves though nothing changed, if it does.
-    pub(super) fn wake_unasked(&self, randomness: &dyn Randomness) -> Option<Wake> {
-        if strikes(randomness, self.watch_error) {
+    pub(super) fn wake_unasked(&self, randomness: &dyn Randomness, counts: &FaultCounts) -> Option<Wake> {
+        if counts.strikes(randomness, FaultKind::WatchError, self.watch_error) {
             let reason = "a fault was asked for".to_owned();
             return Some(Wake { after: Duration::ZERO, result: Err(StoreError::Unavailable { reason }) });
         }
-        if strikes(randomness, self.watch_spurious) {
+        if counts.strikes(randomness, FaultKind::WatchSpurious, self.watch_spurious) {
             return Some(Wake { after: between(randomness, &self.watch_late_by), result: Ok(()) });
         }
         None
@@ -99,7 +152,7 @@ impl MemoryFaults {
 }
 
 /// Draws whether a fault of that probability strikes; draws nothing where the answer is certain.
-pub(super) fn strikes(randomness: &dyn Randomness, probability: f64) -> bool {
+fn strikes(randomness: &dyn Randomness, probability: f64) -> bool {
     const STEPS: u64 = 1 << 53;
     if probability <= 0.0 {
         return false;

@@ -71,6 +71,11 @@ impl VersionedRows {
         })
     }
 
+    /// The newest row of every key that has one.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Bytes, Bytes)> {
+        self.rows.iter().filter_map(|(key, history)| Some((key, visible(history, u64::MAX)?)))
+    }
+
     #[cfg(test)]
     pub(super) fn entries(&self) -> usize {
         self.rows.values().map(Vec::len).sum()

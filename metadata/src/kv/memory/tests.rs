@@ -2,7 +2,7 @@ use std::future::Future;
 
 use futures::FutureExt;
 use futures::future::join_all;
-use penstock_types::{SeededRandomness, Versionstamp};
+use penstock_types::{SeededRandomness, StoreVersion, Versionstamp};
 
 use super::*;
 use crate::kv::{Isolation, WriteConflict};
@@ -197,6 +197,53 @@ async fn wake_ups_are_lost_late_or_false_on_demand() {
     watch(&faulty, "a").await.await.expect("it wakes without a change");
     faulty.set_faults(MemoryFaults { watch_error: 1.0, ..MemoryFaults::default() });
     watch(&faulty, "a").await.await.expect_err("it fails");
+}
+
+/// Twice the same chance: what is counted is what struck, and counting draws nothing.
+#[tokio::test(start_paused = true)]
+async fn faults_are_counted_by_kind() {
+    let store = store(MemoryFaults { conflict: 0.5, ..MemoryFaults::default() });
+    let mut conflicts = 0;
+    for _ in 0..40 {
+        conflicts += u64::from(set(&store, "a", "1").await == Err(StoreError::Conflict));
+    }
+    assert!((1..40).contains(&conflicts));
+    assert_eq!(store.faults_struck(), BTreeMap::from([(FaultKind::Conflict, conflicts)]));
+    store.set_faults(MemoryFaults::default());
+    let _lost = watch(&store, "a").await;
+    store.set_faults(MemoryFaults { unknown_applied: 1.0, watch_lost: 1.0, ..MemoryFaults::default() });
+    assert_eq!(set(&store, "a", "2").await, Err(StoreError::CommitUnknown));
+    store.set_faults(MemoryFaults { too_old: 1.0, ..MemoryFaults::default() });
+    assert_eq!(get(&store, "a").await, Err(StoreError::TooOld));
+    let struck = store.faults_struck();
+    assert_eq!(struck[&FaultKind::Conflict], conflicts);
+    assert_eq!(struck[&FaultKind::UnknownApplied], 1);
+    assert_eq!((struck[&FaultKind::WatchLost], struck[&FaultKind::TooOld]), (1, 1));
+}
+
+/// A backup has what was there when it was taken, and its store's versions are its own.
+#[tokio::test(start_paused = true)]
+async fn contents_are_restored_at_other_versions() {
+    let first = store(MemoryFaults::default());
+    set(&first, "a", "1").await.expect("a commit");
+    set(&first, "b", "1").await.expect("a commit");
+    let mut clears = first.begin(Priority::Default);
+    clears.clear(b"b", YES);
+    clears.commit().await.expect("a commit");
+    let backup = first.contents();
+    set(&first, "a", "2").await.expect("a commit");
+    let ahead = first.last_version() + 1_000_000_000;
+    for version in [1, ahead] {
+        let second = MemoryStore::restored(&backup, version, Arc::new(SeededRandomness::new(8)));
+        assert_eq!(get(&second, "a").await, Ok(Some(Bytes::from_static(b"1"))));
+        assert_eq!(get(&second, "b").await, Ok(None));
+        let committed = set(&second, "c", "3").await.expect("a commit");
+        assert_eq!(committed.version.get(), version + 1);
+        let mut late = second.begin(Priority::Default);
+        late.set_read_version(StoreVersion::new(ahead + 1_000_000_000));
+        assert_eq!(late.get(b"a", Isolation::Snapshot).await, Err(StoreError::FutureVersion));
+    }
+    assert_eq!(get(&first, "a").await, Ok(Some(Bytes::from_static(b"2"))), "the other one is left alone");
 }
 
 #[tokio::test(start_paused = true)]
