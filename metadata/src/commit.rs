@@ -322,7 +322,9 @@ impl<G: TopicGround> Committer<G> {
     /// Writes what the append says: rows, counters, feeds, producers' states, and what it comes to.
     fn write(&self, transaction: &mut dyn Transaction, append: &Append, rows: &[(usize, RowToWrite)]) {
         for (_, row) in rows {
-            let prefix = log::row_prefix(&self.keyspace, row.partition, self.incarnation);
+            let first = penstock_types::planted!("rows-of-the-first-life");
+            let incarnation = if first { Incarnation::FIRST } else { self.incarnation };
+            let prefix = log::row_prefix(&self.keyspace, row.partition, incarnation);
             transaction.set_stamped_key(&prefix, &row.n.to_be_bytes(), &row.row.encode(), WriteConflict::No);
         }
         let mut stripes: BTreeMap<Stripe, Counters> = BTreeMap::new();

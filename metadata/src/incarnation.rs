@@ -188,7 +188,9 @@ async fn raise_in(
     transaction.set(&key, &with_incarnation(&value, to)?, WriteConflict::Yes);
     let cutoff = Cutoff { incarnation: to, version: StoreVersion::ZERO };
     transaction.set(&cutoff_key(keyspace), &encode_cutoff(cutoff), WriteConflict::Yes);
-    transaction.clear_range(prefixed(&keyspace.family(Family::Feed)), WriteConflict::Yes);
+    if !penstock_types::planted!("feeds-outlive-the-raise") {
+        transaction.clear_range(prefixed(&keyspace.family(Family::Feed)), WriteConflict::Yes);
+    }
     transaction.clear_range(agent::agents(keyspace), WriteConflict::Yes);
     for slot in (0..feed::SLOTS).filter_map(Slot::numbered) {
         transaction.clear(&checkpoint::state_key(keyspace, slot), WriteConflict::Yes);

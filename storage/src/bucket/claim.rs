@@ -92,6 +92,9 @@ impl Bucket {
         let ours = Claim { cluster_id: cluster_id.to_owned(), incarnation };
         for look in 1.. {
             if let Some((theirs, _)) = self.claim_and_etag().await? {
+                if penstock_types::planted!("claim-not-compared") {
+                    return Ok(());
+                }
                 return self.compare(&ours, &theirs);
             }
             match self.put_if_absent(CLAIM_KEY, document(&ours)).await {

@@ -60,7 +60,7 @@ pub async fn bucket_and_metadata(ground: &Ground, oracle: &Oracle) {
             }
         }
     }
-    let committed = match committed_objects(&ground.store).await {
+    let committed = match committed_objects(&ground.store.current()).await {
         Ok(committed) => committed,
         Err(error) => {
             oracle.violation(&format!("the objects' rows can't be read: {error}"));

@@ -120,6 +120,10 @@ pub fn command(order: &Order) -> String {
     if let Some(planted) = &order.planted {
         command.push_str(&format!(" --planted {planted}"));
     }
+    if !order.cuts.with.is_empty() {
+        let kinds: Vec<&str> = order.cuts.with.iter().map(String::as_str).collect();
+        command.push_str(&format!(" --with {}", kinds.join(",")));
+    }
     if !order.cuts.without.is_empty() {
         let kinds: Vec<&str> = order.cuts.without.iter().map(String::as_str).collect();
         command.push_str(&format!(" --without {}", kinds.join(",")));

@@ -35,11 +35,14 @@ pub const KINDS: &[&str] = &[
     "yield",
     "admin",
     "stray",
+    "restore",
 ];
 
-/// What of a scenario is left out, to find out what matters.
+/// What of a scenario is left out, to find out what matters; and what isn't left to chance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cuts {
+    /// Kinds of faults that happen whether they are drawn or not.
+    pub with: BTreeSet<String>,
     /// Kinds of faults that do not happen.
     pub without: BTreeSet<String>,
     /// Clients that are not there, by name.
@@ -86,6 +89,27 @@ pub struct Troubles {
     pub clock: Option<Duration>,
 }
 
+/// Metadata that are restored to an older point, before everything else: an older life of the cluster.
+#[derive(Debug, Clone)]
+pub struct RestorePlan {
+    /// How long the older life lasts.
+    pub lasts: Duration,
+    /// When its backup is taken.
+    pub backup_after: Duration,
+    /// How long it takes until the backup is restored.
+    pub takes: Duration,
+    /// Whether versions go on from there; if not, they begin lower.
+    pub ahead: bool,
+    /// How many versions more, or how far they are on.
+    pub versions: u64,
+    /// How often an agent goes on in a life that is over; else it was killed or stopped.
+    pub zombies: f64,
+    /// Whether agents are started before everything is raised.
+    pub starts_early: bool,
+    /// Whether the store fails while the incarnation is raised.
+    pub faulty: bool,
+}
+
 /// A scenario.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -101,6 +125,10 @@ pub struct Scenario {
     pub consumers: Vec<ConsumerPlan>,
     /// Members of groups.
     pub members: Vec<MemberPlan>,
+    /// The metadata are restored to an older point.
+    pub restore: Option<RestorePlan>,
+    /// Clients that are not there, by name.
+    pub absent: BTreeSet<String>,
     /// How often topics are changed, if they are.
     pub admin: Option<Duration>,
     /// How often a client goes elsewhere than it is told.
@@ -123,6 +151,11 @@ pub struct Scenario {
     pub delays: f64,
 }
 
+/// More than there are clients of a kind: those of the next life have other numbers.
+pub const CLIENTS_OF_A_LIFE: usize = 10;
+/// Of how many seeds one restores its metadata.
+const RESTORES: f64 = 1.0 / 12.0;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn milliseconds(count: u64) -> Duration {
@@ -136,7 +169,7 @@ impl Scenario {
         let has = |kind: &str, probability: f64| {
             // Drawn in any case: what is cut must not change the rest.
             let drawn = Draw::new(seed, kind).chance(probability);
-            drawn && !cuts.without.contains(kind)
+            (drawn || cuts.with.contains(kind)) && !cuts.without.contains(kind)
         };
         let mut faults_for = draw.duration(SECOND * 5..SECOND * 60);
         if let Some(seconds) = cuts.seconds {
@@ -144,10 +177,8 @@ impl Scenario {
         }
         let agents = agents(&Draw::new(seed, "agents"), has("clock", 0.4));
         let topics = topics(&Draw::new(seed, "topics"), has("admin", 0.5));
-        let stays = |name: &String| !cuts.without_clients.contains(name);
         let clients = Draw::new(seed, "clients");
-        let mut producers = producers(&clients, &topics);
-        producers.retain(|plan| stays(&format!("p{}", plan.number)));
+        let producers = producers(&clients, &topics);
         let scheduling = Draw::new(seed, "scheduling");
         let (yields, delays) = match has("yield", 0.7) {
             true => (
@@ -160,6 +191,8 @@ impl Scenario {
             seed,
             consumers: consumers(&clients, &topics),
             members: members(&clients, &topics),
+            restore: has("restore", RESTORES).then(|| restore(&Draw::new(seed, "restore plan"))),
+            absent: cuts.without_clients.clone(),
             admin: topics.iter().any(|topic| topic.mortal).then(|| draw.duration(SECOND..SECOND * 12)),
             strays: if has("stray", 0.7) { draw.rate(0.01..0.6) } else { 0.0 },
             patience: milliseconds(draw.rate(300.0..15_000.0) as u64),
@@ -176,9 +209,25 @@ impl Scenario {
         }
     }
 
-    /// The names of the clients that are not producers, as they are run.
-    pub fn reader_name(kind: &str, index: usize) -> String {
-        format!("{kind}{index}")
+    /// The name of a client in a life of the metadata, as it is run.
+    pub fn client_name(kind: &str, life: usize, index: usize) -> String {
+        format!("{kind}{}", life * CLIENTS_OF_A_LIFE + index)
+    }
+}
+
+fn restore(draw: &Draw) -> RestorePlan {
+    let lasts = draw.duration(SECOND * 3..SECOND * 25);
+    let ahead = draw.chance(0.4);
+    RestorePlan {
+        lasts,
+        backup_after: draw.duration(SECOND..lasts),
+        // Longer than a block of producer ids is handed out, and than a transaction lasts.
+        takes: draw.duration(SECOND * 12..SECOND * 60),
+        ahead,
+        versions: draw.rate(1.0..if ahead { 1e12 } else { 1e8 }) as u64,
+        zombies: draw.rate(0.2..1.0),
+        starts_early: draw.chance(0.3),
+        faulty: draw.chance(0.5),
     }
 }
 
@@ -257,12 +306,16 @@ fn producers(draw: &Draw, topics: &[TopicPlan]) -> Vec<ProducerPlan> {
         .map(|number| {
             let mortal = has_mortal && draw.chance(0.5);
             let large = draw.chance(0.15);
+            let idempotent = draw.chance(0.75);
+            let acks = if idempotent { -1 } else { *draw.pick(&[-1, -1, 1, 0, 0]) };
+            let (shortest, longest) = if acks == 0 { (200, 1_500) } else { (20, 600) };
             ProducerPlan {
                 number,
                 topics: some_topics(draw, topics, mortal),
-                idempotent: draw.chance(0.75),
+                idempotent,
+                acks,
                 by_id: mortal || draw.chance(0.3),
-                rest: draw.duration(milliseconds(20)..milliseconds(600)),
+                rest: draw.duration(milliseconds(shortest)..milliseconds(longest)),
                 records: if large { 3 } else { draw.within(1..12) },
                 filling: if large { 30_000 } else { draw.within(0..1_500) },
                 gives_up: draw.duration(SECOND * 5..SECOND * 60),

@@ -39,8 +39,13 @@ pub fn shrink(order: &Order, mut say: impl FnMut(&str)) -> std::io::Result<Order
 
 fn clients(order: &Order) -> Vec<String> {
     let scenario = Scenario::new(order.seed, &order.cuts);
-    let producers = scenario.producers.iter().map(|plan| format!("p{}", plan.number));
-    let consumers = (0..scenario.consumers.len()).map(|index| Scenario::reader_name("c", index));
-    let members = (0..scenario.members.len()).map(|index| Scenario::reader_name("g", index));
-    producers.chain(consumers).chain(members).collect()
+    let lives = if scenario.restore.is_some() { 2 } else { 1 };
+    let kinds =
+        [("p", scenario.producers.len()), ("c", scenario.consumers.len()), ("g", scenario.members.len())];
+    let of_a_life = |life| {
+        kinds.iter().flat_map(move |(kind, count)| {
+            (0..*count).map(move |index| Scenario::client_name(kind, life, index))
+        })
+    };
+    (0..lives).flat_map(of_a_life).collect()
 }

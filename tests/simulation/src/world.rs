@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use penstock_config::AgentConfig;
-use penstock_metadata::kv::memory::{MemoryFaults, MemoryStore};
+use penstock_metadata::kv::memory::{FaultKind, MemoryFaults, MemoryStore};
 use penstock_types::pause;
 use penstock_types::simulated::Life;
 use tokio::task::JoinSet;
@@ -13,7 +13,12 @@ use tokio::task::JoinSet;
 use crate::agent::bucket::{BucketWeather, Objects};
 use crate::agent::clock::SimClock;
 use crate::agent::host::{Ground, Host, SeededScheduler};
+<<<<<<< HEAD
 use crate::agent::seam::{At, Hold, Kill};
+=======
+use crate::agent::seam::{Hold, Kill};
+use crate::agent::store::Databases;
+>>>>>>> 7ff4196 (Simulation: faults of the store counted, acks 0 and 1, look-ups by time, metadata restored to an older point)
 use crate::checks;
 use crate::client::admin::Admin;
 use crate::client::consumer::{Consumer, ConsumerPlan};
@@ -23,8 +28,10 @@ use crate::client::producer::Producer;
 use crate::draw::Draw;
 use crate::net::{Net, Weather, agent_address};
 use crate::oracle::Oracle;
-use crate::scenario::{AgentPlan, Scenario};
+use crate::scenario::{AgentPlan, CLIENTS_OF_A_LIFE, Scenario};
 use crate::{note, trace};
+
+mod restore;
 
 /// In calm, everything that clients have begun is done within so long,
 const SETTLES_WITHIN: Duration = Duration::from_secs(180);
@@ -46,7 +53,19 @@ pub struct World {
     clients: Arc<Clients>,
     /// Clients are polled in an order that the seed draws, as agents are.
     life: Arc<Life>,
+    /// Lives of the metadata that are over.
+    former_lives: usize,
     next_client: usize,
+}
+
+/// The clients of a life of the metadata.
+struct Crowd {
+    /// Producers make new records, and topics are changed.
+    works: Arc<AtomicBool>,
+    /// Consumers end at the end.
+    ends: Arc<AtomicBool>,
+    producers: JoinSet<()>,
+    readers: JoinSet<()>,
 }
 
 impl World {
@@ -56,7 +75,7 @@ impl World {
         let oracle = Arc::new(Oracle::default());
         let scheduler = SeededScheduler::new(draw.stream("scheduler"), scenario.yields, scenario.delays);
         let ground = Arc::new(Ground {
-            store: MemoryStore::new(draw.stream("store").randomness()),
+            store: Databases::new(MemoryStore::new(draw.stream("store").randomness())),
             objects: Objects::new(draw.stream("objects")),
             net: Net::new(draw.stream("net")),
             scheduler,
@@ -79,7 +98,7 @@ impl World {
             strays: scenario.strays,
         });
         let life = Life::new("clients".to_owned(), Arc::clone(&ground.scheduler) as _);
-        Self { scenario, draw, ground, hosts, clients, life, next_client: 0 }
+        Self { scenario, draw, ground, hosts, clients, life, former_lives: 0, next_client: 0 }
     }
 
     /// Runs to the end, or until something is found.
@@ -95,7 +114,14 @@ impl World {
             }
         }
         self.life.end();
+        self.count_store_faults();
         oracle.violations()
+    }
+
+    fn count_store_faults(&self) {
+        for (kind, count) in self.ground.store.faults_struck() {
+            trace::count_by(store_fault(kind), count);
+        }
     }
 
     async fn story(&mut self) {
@@ -112,34 +138,18 @@ impl World {
             oracle.violation("the agents do not all start");
             return;
         }
-        let peer = self.peer("admin");
-        let works = Arc::new(AtomicBool::new(true));
-        let rest = self.scenario.admin.unwrap_or(Duration::from_secs(5));
-        let mut admin = Admin::new(self.scenario.topics.clone(), peer, Arc::clone(&works), rest);
-        if tokio::time::timeout(STARTS_WITHIN, admin.create_all()).await.is_err() {
-            oracle.violation("topics can't be created");
+        if let Some(plan) = self.scenario.restore.clone()
+            && !self.older_life(&plan).await
+        {
             return;
         }
-        let (sends_new, ends) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
-        let mut producers = JoinSet::new();
-        producers.spawn(self.life.task(admin.run()));
-        for plan in self.scenario.producers.clone() {
-            let peer = self.peer(&format!("p{}", plan.number));
-            producers.spawn(self.life.task(Producer::new(plan, peer, Arc::clone(&sends_new)).run()));
-        }
-        let mut readers = JoinSet::new();
-        for (index, plan) in self.scenario.consumers.clone().into_iter().enumerate() {
-            let peer = self.peer(&Scenario::reader_name("c", index));
-            readers.spawn(self.life.task(Consumer::new(plan, peer, Arc::clone(&ends)).run()));
-        }
-        for (index, plan) in self.scenario.members.clone().into_iter().enumerate() {
-            let peer = self.peer(&Scenario::reader_name("g", index));
-            readers.spawn(self.life.task(Member::new(plan, peer, Arc::clone(&ends)).run()));
-        }
-        self.faults().await;
+        let Some(Crowd { works, ends, producers, readers }) = self.crowd().await else { return };
+        self.faults(self.scenario.faults_for).await;
         self.calm();
+        for host in &self.hosts {
+            host.calm();
+        }
         works.store(false, Ordering::Relaxed);
-        sends_new.store(false, Ordering::Relaxed);
         if !self.all_end(producers, "producers do not get their answers").await {
             return;
         }
@@ -149,6 +159,40 @@ impl World {
             return;
         }
         self.finish().await;
+    }
+
+    /// Makes the topics, and lets clients work.
+    async fn crowd(&mut self) -> Option<Crowd> {
+        let peer = self.peer("admin");
+        let (works, ends) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let rest = self.scenario.admin.unwrap_or(Duration::from_secs(5));
+        let mut admin = Admin::new(self.scenario.topics.clone(), peer, Arc::clone(&works), rest);
+        if tokio::time::timeout(STARTS_WITHIN, admin.create_all()).await.is_err() {
+            self.ground.oracle.violation("topics can't be created");
+            return None;
+        }
+        let (mut producers, mut readers) = (JoinSet::new(), JoinSet::new());
+        producers.spawn(self.life.task(admin.run()));
+        for mut plan in self.scenario.producers.clone() {
+            let Some(peer) = self.client("p", plan.number as usize) else { continue };
+            plan.number += (self.former_lives * CLIENTS_OF_A_LIFE) as u32;
+            producers.spawn(self.life.task(Producer::new(plan, peer, Arc::clone(&works)).run()));
+        }
+        for (index, plan) in self.scenario.consumers.clone().into_iter().enumerate() {
+            let Some(peer) = self.client("c", index) else { continue };
+            readers.spawn(self.life.task(Consumer::new(plan, peer, Arc::clone(&ends)).run()));
+        }
+        for (index, plan) in self.scenario.members.clone().into_iter().enumerate() {
+            let Some(peer) = self.client("g", index) else { continue };
+            readers.spawn(self.life.task(Member::new(plan, peer, Arc::clone(&ends)).run()));
+        }
+        Some(Crowd { works, ends, producers, readers })
+    }
+
+    /// A client of this life of the metadata, unless it is left out.
+    fn client(&mut self, kind: &str, index: usize) -> Option<Peer> {
+        let name = Scenario::client_name(kind, self.former_lives, index);
+        (!self.scenario.absent.contains(&name)).then(|| self.peer(&name))
     }
 
     async fn all_end(&self, mut tasks: JoinSet<()>, otherwise: &str) -> bool {
@@ -201,7 +245,7 @@ impl World {
                 rest: Duration::ZERO,
                 restarts: 0.0,
             };
-            let peer = self.peer(&Scenario::reader_name("final", index));
+            let peer = self.peer(&format!("final{index}"));
             let consumer = Consumer::new(plan, peer, Arc::new(AtomicBool::new(true)));
             readers.spawn(self.life.task(consumer.run()));
         }
@@ -228,12 +272,12 @@ impl World {
     }
 
     /// Lets things go wrong for a while.
-    async fn faults(&self) {
+    async fn faults(&self, lasts: Duration) {
         let scenario = &self.scenario;
-        note!("world", "faults for {:?}", scenario.faults_for);
+        note!("world", "faults for {lasts:?}");
         self.ground.net.set_weather(scenario.net.clone());
         self.ground.objects.set_weather(scenario.bucket.clone());
-        self.ground.store.set_faults(scenario.store.clone());
+        self.ground.store.current().set_faults(scenario.store.clone());
         self.clients.patience_ms.store(scenario.patience.as_millis() as u64, Ordering::Relaxed);
         let troubles = async {
             let troubles = &scenario.troubles;
@@ -249,7 +293,7 @@ impl World {
                 self.now_and_then("clock", troubles.clock, async |draw| self.move_clock(draw)),
             );
         };
-        let _ = tokio::time::timeout(scenario.faults_for, troubles).await;
+        let _ = tokio::time::timeout(lasts, troubles).await;
     }
 
     /// Nothing goes wrong any more.
@@ -259,10 +303,9 @@ impl World {
         self.ground.net.set_weather(Weather::fair());
         self.ground.objects.set_weather(BucketWeather::fair());
         let latency = Some(Duration::from_micros(100)..Duration::from_millis(3));
-        self.ground.store.set_faults(MemoryFaults { latency, ..MemoryFaults::default() });
+        self.ground.store.current().set_faults(MemoryFaults { latency, ..MemoryFaults::default() });
         for host in &self.hosts {
             host.ways().heal();
-            host.calm();
         }
     }
 
@@ -333,6 +376,24 @@ impl World {
     fn move_clock(&self, draw: &Draw) {
         trace::count("fault: clock moved");
         self.some(draw).clock().jump(draw.within(0..7_200_000) as i64 - 3_600_000);
+    }
+}
+
+fn store_fault(kind: FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Conflict => "fault: store conflict",
+        FaultKind::UnknownApplied => "fault: store commit unknown, applied",
+        FaultKind::UnknownNotApplied => "fault: store commit unknown, not applied",
+        FaultKind::UnknownAppliedLater => "fault: store commit unknown, applied later",
+        FaultKind::TooOld => "fault: store version too old",
+        FaultKind::FutureVersion => "fault: store version ahead",
+        FaultKind::Throttled => "fault: store throttled",
+        FaultKind::Unavailable => "fault: store unavailable",
+        FaultKind::WatchLost => "fault: store watch lost",
+        FaultKind::WatchLate => "fault: store watch late",
+        FaultKind::WatchSpurious => "fault: store watch spurious",
+        FaultKind::WatchError => "fault: store watch failed",
+        FaultKind::VersionJump => "fault: store versions jump",
     }
 }
 

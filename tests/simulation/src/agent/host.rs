@@ -9,7 +9,6 @@ use penstock_agent::broker::Broker;
 use penstock_agent::start::{Interruption, Listeners, Parts, start_on};
 use penstock_config::AgentConfig;
 use penstock_metadata::kv::SharedStore;
-use penstock_metadata::kv::memory::MemoryStore;
 use penstock_storage::bucket::BucketOptions;
 use penstock_types::simulated::{Life, Scheduler, Turn};
 use penstock_types::{Clock, pause};
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::bucket::Objects;
 use super::clock::SimClock;
 use super::seam::{Kill, Seam, Ways};
-use super::store::SimStore;
+use super::store::{Databases, SimStore};
 use crate::draw::Draw;
 use crate::net::{Net, SimListener, agent_address};
 use crate::oracle::Oracle;
@@ -63,7 +62,7 @@ impl Scheduler for SeededScheduler {
 #[derive(Debug)]
 pub struct Ground {
     /// The metadata store.
-    pub store: Arc<MemoryStore>,
+    pub store: Arc<Databases>,
     /// The bucket.
     pub objects: Arc<Objects>,
     /// The network.
@@ -96,6 +95,8 @@ struct State {
     serves: bool,
     /// Not to be started again.
     retired: bool,
+    /// Not to be started now.
+    down: bool,
     /// An agent that begins to live now and ends by itself is a finding.
     calm: bool,
 }
@@ -161,6 +162,46 @@ impl Host {
         self.stop();
     }
 
+    /// Whatever becomes of the life that it has: it does not begin another one.
+    pub fn stay_down(&self) {
+        self.state.lock().down = true;
+    }
+
+    /// It may live again.
+    pub fn come_up(&self) {
+        self.state.lock().down = false;
+        self.changed.notify_waiters();
+    }
+
+    /// How many lives it has had, with the one that it has.
+    pub fn lives(&self) -> u32 {
+        self.state.lock().lives
+    }
+
+    /// Waits until the life of that number is over.
+    pub async fn wait_until_past(&self, life: u32) {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let state = self.state.lock();
+                if state.lives > life || state.seam.is_none() {
+                    return;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    async fn wait_until_up(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.state.lock().down {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Kills it as SIGKILL does.
     pub fn kill(&self) {
         if let Some(seam) = self.seam() {
@@ -193,6 +234,7 @@ impl Host {
     /// Lives again and again, until it is retired.
     pub async fn run(self: Arc<Self>) {
         while !self.state.lock().retired {
+            self.wait_until_up().await;
             self.live().await;
             let (retired, calm) = {
                 let state = self.state.lock();
@@ -256,9 +298,9 @@ impl Host {
 
     fn parts(&self, seam: &Arc<Seam>, number: u32) -> Parts {
         let draw = self.draw.stream(&format!("agent {} life {number}", self.index));
-        let shared = Arc::clone(&self.ground.store) as SharedStore;
+        let databases = Arc::clone(&self.ground.store);
         let store =
-            SimStore::new(shared, Arc::clone(seam), draw.stream(&format!("ways {} {number}", self.index)));
+            SimStore::new(databases, Arc::clone(seam), draw.stream(&format!("ways {} {number}", self.index)));
         let bucket = self.ground.objects.bucket(seam, &bucket_options(), &draw);
         Parts {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,

@@ -1,15 +1,20 @@
-//! The metadata store as one agent sees it: the shared memory store, behind the agent's own way to it.
+//! The metadata store as one agent sees it: the shared memory store, behind the agent's own way to it; and which store that is, since a
+//! backup may be restored into another one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
+use penstock_metadata::kv::memory::{FaultKind, MemoryStore};
 use penstock_metadata::kv::{
-    Committed, Durability, Isolation, KeyRange, Page, Priority, RangeOptions, SharedStore, Store, StoreError,
-    Transaction, Watch, WriteConflict,
+    Committed, Durability, Isolation, KeyRange, Page, Priority, RangeOptions, Store, StoreError, Transaction,
+    Watch, WriteConflict,
 };
 use penstock_types::{StoreVersion, pause};
+use tokio::sync::Notify;
 
 use super::seam::{Seam, finish};
 use crate::draw::Draw;
@@ -18,40 +23,97 @@ use crate::trace;
 /// How long an operation waits for a store that can't be reached.
 const GIVES_UP: Duration = Duration::from_secs(4);
 
+/// The database that all agents use: one, until a backup of it is restored into another one.
+///
+/// What was begun in the former one finds its end there, or is told that it can't go on: no transaction reads in one and
+/// commits in the other.
+#[derive(Debug)]
+pub struct Databases {
+    current: Mutex<Arc<MemoryStore>>,
+    former: Mutex<Vec<Arc<MemoryStore>>>,
+    moved: Notify,
+}
+
+impl Databases {
+    /// One database.
+    pub fn new(store: Arc<MemoryStore>) -> Arc<Self> {
+        Arc::new(Self { current: Mutex::new(store), former: Mutex::default(), moved: Notify::new() })
+    }
+
+    /// The database.
+    pub fn current(&self) -> Arc<MemoryStore> {
+        Arc::clone(&self.current.lock())
+    }
+
+    /// From now on another one is the database.
+    pub fn move_to(&self, store: Arc<MemoryStore>) {
+        let former = std::mem::replace(&mut *self.current.lock(), store);
+        self.former.lock().push(former);
+        self.moved.notify_waiters();
+    }
+
+    /// How often each kind of fault has struck, in all of them.
+    pub fn faults_struck(&self) -> BTreeMap<FaultKind, u64> {
+        let mut all = self.current().faults_struck();
+        for (kind, count) in self.former.lock().iter().flat_map(|store| store.faults_struck()) {
+            *all.entry(kind).or_insert(0) += count;
+        }
+        all
+    }
+
+    fn is(&self, store: &Arc<MemoryStore>) -> bool {
+        Arc::ptr_eq(&self.current.lock(), store)
+    }
+
+    async fn until_not(&self, store: &Arc<MemoryStore>) {
+        loop {
+            let moved = self.moved.notified();
+            if !self.is(store) {
+                return;
+            }
+            moved.await;
+        }
+    }
+}
+
 /// The store of one life of an agent.
 #[derive(Debug)]
 pub struct SimStore {
-    inner: SharedStore,
+    databases: Arc<Databases>,
     seam: Arc<Seam>,
     draw: Draw,
 }
 
 impl SimStore {
-    /// `inner`, as the agent of `seam` sees it.
-    pub fn new(inner: SharedStore, seam: Arc<Seam>, draw: Draw) -> Arc<Self> {
-        Arc::new(Self { inner, seam, draw })
+    /// The database, as the agent of `seam` sees it.
+    pub fn new(databases: Arc<Databases>, seam: Arc<Seam>, draw: Draw) -> Arc<Self> {
+        Arc::new(Self { databases, seam, draw })
     }
 }
 
 impl Store for SimStore {
     fn name(&self) -> &'static str {
-        self.inner.name()
+        self.databases.current().name()
     }
 
     fn durability(&self) -> Durability {
         // The bucket is as volatile as the store here; the agent is to take both for durable.
-        self.inner.durability()
+        self.databases.current().durability()
     }
 
     fn begin(&self, priority: Priority) -> Box<dyn Transaction> {
         let (seam, draw) = (Arc::clone(&self.seam), self.draw.clone());
-        Box::new(SimTransaction { inner: self.inner.begin(priority), seam, draw })
+        let (store, databases) = (self.databases.current(), Arc::clone(&self.databases));
+        Box::new(SimTransaction { inner: store.begin(priority), store, databases, seam, draw })
     }
 }
 
 #[derive(Debug)]
 struct SimTransaction {
     inner: Box<dyn Transaction>,
+    /// Where it was begun.
+    store: Arc<MemoryStore>,
+    databases: Arc<Databases>,
     seam: Arc<Seam>,
     draw: Draw,
 }
@@ -62,12 +124,15 @@ fn unreachable_store() -> StoreError {
 
 impl SimTransaction {
     async fn reach(&mut self) -> Result<(), StoreError> {
-        if !self.seam.ways().is_store_cut() {
-            return Ok(());
+        if self.seam.ways().is_store_cut() {
+            trace::count("fault: store out of reach");
+            self.seam.ways().wait(self.draw.duration(Duration::ZERO..GIVES_UP)).await;
+            if self.seam.ways().is_store_cut() {
+                return Err(unreachable_store());
+            }
         }
-        trace::count("fault: store out of reach");
-        self.seam.ways().wait(self.draw.duration(Duration::ZERO..GIVES_UP)).await;
-        if self.seam.ways().is_store_cut() { Err(unreachable_store()) } else { Ok(()) }
+        // A restore takes longer than a transaction may.
+        if self.databases.is(&self.store) { Ok(()) } else { Err(StoreError::TooOld) }
     }
 }
 
@@ -168,8 +233,13 @@ impl Transaction for SimTransaction {
     fn watch(&mut self, key: &[u8]) -> Watch {
         let watch = self.inner.watch(key);
         let seam = Arc::clone(&self.seam);
+        let (databases, store) = (Arc::clone(&self.databases), Arc::clone(&self.store));
         Box::pin(async move {
-            let fired = watch.await;
+            let fired = tokio::select! {
+                biased;
+                fired = watch => fired,
+                () = databases.until_not(&store) => Err(unreachable_store()),
+            };
             // What fires while the way is cut isn't heard of before it is open.
             while seam.ways().is_store_cut() {
                 seam.ways().wait(Duration::from_secs(3600)).await;
@@ -190,10 +260,13 @@ impl Transaction for SimTransaction {
             let error = if self.draw.chance(0.5) { unreachable_store() } else { StoreError::CommitUnknown };
             return Err(error);
         }
-        let (seam, inner) = (Arc::clone(&self.seam), self.inner);
+        if !self.databases.is(&self.store) {
+            return Err(if self.draw.chance(0.5) { StoreError::TooOld } else { StoreError::CommitUnknown });
+        }
+        let Self { inner, store, databases, seam, .. } = *self;
         let committed = inner.commit().await;
         finish(operation).await;
-        if seam.ways().is_store_cut() {
+        if seam.ways().is_store_cut() || !databases.is(&store) {
             // The answer is on the other side.
             return Err(StoreError::CommitUnknown);
         }

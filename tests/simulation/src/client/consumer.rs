@@ -10,6 +10,7 @@ use penstock_types::pause;
 
 use super::peer::{Lost, Peer, topic_name};
 use super::reader::Reader;
+use crate::ambient::EPOCH_MS;
 use crate::note;
 use crate::trace;
 
@@ -118,19 +119,27 @@ impl Consumer {
         Ok(())
     }
 
-    /// Asks where the logs end and begin.
+    /// Asks where the logs end and begin, or what was first at some time.
     async fn list_offsets(&mut self) -> Result<(), Lost> {
         if !self.plan.by_name {
             return Ok(());
         }
-        let asks_end = self.peer.draw.chance(0.7);
+        let now = EPOCH_MS + trace::elapsed().as_millis() as i64;
+        let asked = match self.peer.draw.fraction() {
+            some if some < 0.5 => -1,
+            some if some < 0.7 => -2,
+            _ => self.peer.draw.within(EPOCH_MS as u64..now as u64 + 1_000) as i64,
+        };
         let partitions = self.reader.known();
-        let began = self.peer.oracle().tick();
+        let oracle = Arc::clone(self.peer.oracle());
+        let began = oracle.tick();
+        let known: Vec<Option<i64>> =
+            partitions.iter().map(|partition| oracle.first_since(*partition, asked)).collect();
         let topics = partitions.iter().map(|(id, index)| {
             let partition = ListOffsetsPartition::default()
                 .with_partition_index(*index)
                 .with_current_leader_epoch(-1)
-                .with_timestamp(if asks_end { -1 } else { -2 });
+                .with_timestamp(asked);
             let name = topic_name(self.reader.names.get(id).map_or("", String::as_str));
             ListOffsetsTopic::default().with_name(name).with_partitions(vec![partition])
         });
@@ -143,11 +152,19 @@ impl Consumer {
                 self.reader.names.iter().find(|(_, name)| topic_name(name) == topic.name).map(|(id, _)| *id);
             for partition in topic.partitions.iter().filter(|partition| partition.error_code == 0) {
                 let of = (id.unwrap_or_default(), partition.partition_index);
-                if asks_end {
-                    self.peer.oracle().told_end(&self.peer.name, of, began, partition.offset);
-                } else if partition.offset != 0 {
-                    let what = format!("{}: {of:?} begins at {}", self.peer.name, partition.offset);
-                    self.peer.oracle().violation(&what);
+                match asked {
+                    -1 => oracle.told_end(&self.peer.name, of, began, partition.offset),
+                    -2 if partition.offset == 0 => {}
+                    -2 => {
+                        let what = format!("{}: {of:?} begins at {}", self.peer.name, partition.offset);
+                        oracle.violation(&what);
+                    }
+                    _ => {
+                        let known = partitions.iter().position(|it| *it == of).and_then(|at| known[at]);
+                        let told = (partition.offset, partition.timestamp);
+                        oracle.told_first_since(&self.peer.name, of, asked, known, told);
+                        trace::count("offsets asked for by time");
+                    }
                 }
             }
         }

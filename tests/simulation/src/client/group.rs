@@ -398,8 +398,8 @@ impl Member {
         let (group, generation) = (self.plan.group.clone(), self.generation);
         let oracle = Arc::clone(self.peer.oracle());
         for (partition, offset) in &news {
-            let _ = oracle.groups(|groups, _| {
-                groups.commits(&group, generation, *partition, *offset);
+            let _ = oracle.groups(|groups, now| {
+                groups.commits(now, &group, generation, (*partition, *offset));
                 Ok(())
             });
         }

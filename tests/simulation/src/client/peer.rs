@@ -65,11 +65,18 @@ pub struct Connection {
     next: i32,
     waiting: VecDeque<i32>,
     client_id: String,
+    /// Whose order it keeps, if its client gave it a number.
+    pub session: u32,
 }
 
 impl Connection {
-    /// Sends a request, and does not wait for its answer.
-    pub async fn send<R: Request>(&mut self, version: i16, request: &R) -> Result<(), Lost> {
+    /// Sends a request, and does not wait for its answer, if it has one.
+    pub async fn send<R: Request>(
+        &mut self,
+        version: i16,
+        request: &R,
+        is_answered: bool,
+    ) -> Result<(), Lost> {
         let correlation = self.next;
         self.next += 1;
         let header = RequestHeader::default()
@@ -84,7 +91,9 @@ impl Connection {
         let length = (frame.len() - 4) as i32;
         frame[..4].copy_from_slice(&length.to_be_bytes());
         trace::count("requests");
-        self.waiting.push_back(correlation);
+        if is_answered {
+            self.waiting.push_back(correlation);
+        }
         self.write.write_all(&frame).await.map_err(|error| Lost(error.to_string()))
     }
 
@@ -184,7 +193,8 @@ impl Peer {
             .map_err(|error| Lost(error.to_string()))?;
         let (read, write) = stream.split();
         let next = self.draw.within(0..1_000) as i32;
-        Ok(Connection { read, write, next, waiting: VecDeque::new(), client_id: self.name.clone() })
+        let (waiting, client_id) = (VecDeque::new(), self.name.clone());
+        Ok(Connection { read, write, next, waiting, client_id, session: 0 })
     }
 
     /// Keeps a connection for the next request.
@@ -218,7 +228,7 @@ impl Peer {
         let mut connection = self.take(address).await?;
         let oracle = Arc::clone(self.oracle());
         let answered = async {
-            connection.send(version, request).await?;
+            connection.send(version, request, true).await?;
             connection.receive::<R>(version, &oracle).await
         };
         let answer = tokio::time::timeout(patience, answered)

@@ -5,6 +5,7 @@
 //! epoch (KIP-360) or another id.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,19 +14,29 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::indexmap::IndexMap;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse, ProducerId};
+use kafka_protocol::messages::{
+    InitProducerIdRequest, MetadataRequest, ProduceRequest, ProduceResponse, ProducerId,
+};
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use penstock_types::pause;
 use tokio::time::Instant;
 
 use super::codes;
-use super::peer::{KnownTopic, Lost, Peer, topic_name};
+use super::peer::{Connection, KnownTopic, Lost, Peer, topic_name};
 use crate::ambient::EPOCH_MS;
 use crate::oracle::{Partition, RecordId};
 use crate::{note, trace};
 
 /// Batches of a partition under way.
 const DEPTH: usize = 5;
+/// The same where nobody waits for answers.
+const UNANSWERED_DEPTH: usize = 2;
+/// How often a producer that wants no answers wants one all the same: it comes behind requests that have none.
+const ANSWER_WANTED: f64 = 0.3;
+/// How often a plain producer asks something else behind its batches, on their connection.
+const ASKS_BEHIND: f64 = 0.15;
+/// The version of Metadata that it asks in.
+const METADATA_VERSION: i16 = 12;
 
 /// How a producer is.
 #[derive(Debug, Clone)]
@@ -36,6 +47,8 @@ pub struct ProducerPlan {
     pub topics: Vec<String>,
     /// Whether it is idempotent.
     pub idempotent: bool,
+    /// The acknowledgement that it asks for: -1, 1, or 0 for none.
+    pub acks: i16,
     /// Whether a topic may be deleted under it: then topics go by their ids.
     pub by_id: bool,
     /// How long it rests between two rounds.
@@ -59,6 +72,7 @@ pub struct Producer {
     epoch: i16,
     /// A producer id is a session; without one, a connection is.
     session: u32,
+    sessions: u32,
     next_record: u64,
     sends_new: Arc<AtomicBool>,
     tries: u32,
@@ -91,6 +105,7 @@ impl Producer {
             id: -1,
             epoch: -1,
             session: 0,
+            sessions: 0,
             next_record: 0,
             sends_new,
             tries: 0,
@@ -135,7 +150,8 @@ impl Producer {
             self.initialize().await?;
         }
         let Some((leader, partitions)) = self.choose() else { return Err(Lost("no leader".to_owned())) };
-        let depth = 1 + self.peer.draw.index(DEPTH);
+        let most = if self.plan.acks == 0 { UNANSWERED_DEPTH } else { DEPTH };
+        let depth = 1 + self.peer.draw.index(most);
         if more {
             for (partition, topic) in &partitions {
                 self.fill(*partition, topic, depth);
@@ -219,17 +235,31 @@ impl Producer {
         }
     }
 
-    /// Sends requests one behind the other, then reads their answers.
-    async fn exchange(&mut self, leader: i32, requests: Vec<Vec<(Partition, Batch)>>) -> Result<(), Lost> {
-        let address = self.peer.broker(leader);
+    /// The connection to `address`: for a producer without an id, what is sent on it is in order.
+    async fn connect(&mut self, address: SocketAddr) -> Result<Connection, Lost> {
         let mut connection = self.peer.take(address).await?;
         if !self.plan.idempotent {
-            self.session += 1;
+            if connection.session == 0 {
+                self.sessions += 1;
+                connection.session = self.sessions;
+            }
+            self.session = connection.session;
         }
+        Ok(connection)
+    }
+
+    /// Sends requests one behind the other, then reads the answers of those that have one.
+    async fn exchange(&mut self, leader: i32, requests: Vec<Vec<(Partition, Batch)>>) -> Result<(), Lost> {
+        let address = self.peer.broker(leader);
+        let mut connection = self.connect(address).await?;
         let version = if self.plan.by_id { 13 } else { self.peer.draw.within(9..14) as i16 };
         let oracle = Arc::clone(self.peer.oracle());
         let patience = self.peer.clients.patience();
+        let mut answered = Vec::new();
         for request in &requests {
+            let draw = &self.peer.draw;
+            let acks = if self.plan.acks == 0 && draw.chance(ANSWER_WANTED) { 1 } else { self.plan.acks };
+            answered.push(acks != 0);
             for (partition, batch) in request {
                 for id in &batch.ids {
                     oracle.sends(*id, *partition, self.session, self.plan.idempotent);
@@ -239,27 +269,51 @@ impl Producer {
                 let (name, count) = (&self.peer.name, batch.ids.len());
                 note!(
                     name,
-                    "sends {first} and {} more to {address}, sequence {sequence}, try {tries}",
+                    "sends {first} and {} more to {address}, sequence {sequence}, try {tries}, acks {acks}",
                     count - 1
                 );
             }
-            let message = self.request(request, version);
-            let sent = tokio::time::timeout(patience, connection.send(version, &message)).await;
+            let message = self.request(request, version, acks);
+            if acks == 0 {
+                self.gone(request);
+            }
+            let sent = tokio::time::timeout(patience, connection.send(version, &message, acks != 0)).await;
             sent.unwrap_or_else(|_| Err(Lost("sending took too long".to_owned())))?;
         }
+        let asks = !self.plan.idempotent && self.peer.draw.chance(ASKS_BEHIND);
+        if asks {
+            let request = MetadataRequest::default().with_topics(None);
+            let sent = tokio::time::timeout(patience, connection.send(METADATA_VERSION, &request, true));
+            sent.await.unwrap_or_else(|_| Err(Lost("sending took too long".to_owned())))?;
+        }
         let mut failed = None;
-        for request in &requests {
+        for (request, _) in requests.iter().zip(answered).filter(|(_, answered)| *answered) {
             let received = connection.receive::<ProduceRequest>(version, &oracle);
             let answer = tokio::time::timeout(patience, received)
                 .await
                 .unwrap_or_else(|_| Err(Lost("no answer in time".to_owned())))?;
             failed = failed.or(self.answered(request, &answer, version));
         }
+        if asks {
+            let received = connection.receive::<MetadataRequest>(METADATA_VERSION, &oracle);
+            tokio::time::timeout(patience, received)
+                .await
+                .unwrap_or_else(|_| Err(Lost("no answer in time".to_owned())))?;
+            trace::count("requests behind batches on their connection");
+        }
         self.peer.keep(address, connection);
         failed.map_or(Ok(()), |code| Err(Lost(format!("{code}: {:?}", ResponseError::try_from_code(code)))))
     }
 
-    fn request(&self, batches: &[(Partition, Batch)], version: i16) -> ProduceRequest {
+    /// Nobody will be told what becomes of these batches.
+    fn gone(&mut self, request: &[(Partition, Batch)]) {
+        for (partition, batch) in request {
+            trace::count_by("records without an answer", batch.ids.len() as u64);
+            self.forget(*partition, batch);
+        }
+    }
+
+    fn request(&self, batches: &[(Partition, Batch)], version: i16, acks: i16) -> ProduceRequest {
         let mut topics: Vec<TopicProduceData> = Vec::new();
         for ((id, index), batch) in batches {
             let data =
@@ -279,7 +333,7 @@ impl Producer {
                 topic.with_name(topic_name(name))
             });
         }
-        ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(topics)
+        ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(topics)
     }
 
     /// Takes an answer; the first error in it, if there is one.

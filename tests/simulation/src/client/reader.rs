@@ -32,6 +32,8 @@ pub struct Reader {
     in_session: bool,
     /// Most bytes of a partition and of an answer.
     limits: (i32, i32),
+    /// Fewer bytes than this are waited for.
+    min_bytes: i32,
     session: Option<Session>,
 }
 
@@ -58,7 +60,8 @@ impl Reader {
     pub fn new(by_name: bool, in_session: bool, draw: &Draw) -> Self {
         // The same for all of its fetches: where a batch is larger, it has to come all the same.
         let limits = (draw.rate(2_000.0..500_000.0) as i32, draw.rate(2_000.0..1_000_000.0) as i32);
-        Self { by_name, in_session, limits, ..Self::default() }
+        let min_bytes = if draw.chance(0.3) { draw.rate(2.0..20_000.0) as i32 } else { 1 };
+        Self { by_name, in_session, limits, min_bytes, ..Self::default() }
     }
 
     /// Forgets the session.
@@ -144,7 +147,7 @@ impl Reader {
         let request = FetchRequest::default()
             .with_replica_id(BrokerId(-1))
             .with_max_wait_ms(wait.as_millis() as i32)
-            .with_min_bytes(1)
+            .with_min_bytes(self.min_bytes)
             .with_max_bytes(self.limits.1)
             .with_isolation_level((peer.draw.index(2)) as i8)
             .with_session_id(id)
@@ -244,6 +247,7 @@ impl Reader {
                 continue;
             };
             oracle.saw(&peer.name, partition, record.offset, id);
+            oracle.saw_time(partition, record.offset, record.timestamp);
             if record.offset < position {
                 continue;
             }

@@ -23,8 +23,8 @@ struct Group {
 
 #[derive(Debug, Default)]
 struct Commits {
-    /// All that anybody tried to commit.
-    tried: BTreeSet<i64>,
+    /// All that anybody tried to commit, and when first.
+    tried: BTreeMap<i64, Tick>,
     /// What was acknowledged, by the event after which that was so: ascending, but for what came late.
     floor: BTreeMap<Tick, i64>,
     /// What may be committed yet, with its generation.
@@ -75,9 +75,15 @@ impl Groups {
     }
 
     /// A member is about to commit an offset.
-    pub(crate) fn commits(&mut self, group: &str, generation: i32, partition: Partition, offset: i64) {
+    pub(crate) fn commits(
+        &mut self,
+        now: Tick,
+        group: &str,
+        generation: i32,
+        (partition, offset): (Partition, i64),
+    ) {
         let commits = self.group(group).commits.entry(partition).or_default();
-        commits.tried.insert(offset);
+        commits.tried.entry(offset).or_insert(now);
         commits.open.push((generation, offset));
     }
 
@@ -132,7 +138,7 @@ impl Groups {
             // its time on the network. From here on the group is there.
             commits.floor.insert(now, offset);
         }
-        if offset >= 0 && !commits.tried.contains(&offset) {
+        if offset >= 0 && !commits.tried.contains_key(&offset) {
             let partition = show(partition);
             return Err(format!("{group} is at {offset} of {partition}, which nobody committed"));
         }
@@ -144,6 +150,26 @@ impl Groups {
     /// A member was given a record.
     pub(crate) fn delivered(&mut self, group: &str, partition: Partition, offset: i64) {
         self.group(group).delivered.entry(partition).or_default().insert(offset);
+    }
+
+    /// The metadata are those of a backup taken at `mark`: groups are where they were then, or where somebody had begun to
+    /// commit; members and generations begin anew.
+    pub(super) fn restored(&mut self, mark: Tick, ends: &BTreeMap<Partition, i64>) {
+        for group in self.groups.values_mut() {
+            group.generations.clear();
+            group.leaders.clear();
+            group.owners.clear();
+            for commits in group.commits.values_mut() {
+                commits.floor.retain(|told, _| *told <= mark);
+                commits.tried.retain(|_, tried| *tried <= mark);
+                let Commits { tried, open, .. } = commits;
+                open.retain(|(_, offset)| tried.contains_key(offset));
+            }
+            for (partition, given) in &mut group.delivered {
+                let end = ends.get(partition).copied().unwrap_or(0);
+                given.retain(|offset| *offset < end);
+            }
+        }
     }
 
     /// What a group committed is what it was given.

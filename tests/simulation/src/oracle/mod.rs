@@ -10,9 +10,12 @@
 //! - Two records for one offset; a record that nobody sent, or to another partition; holes in the offsets.
 //! - An end of a log that goes back, or is below what was acknowledged; an offset out of range for no reason.
 //! - Groups: see [`groups`].
+//! - What a life of the metadata leaves behind that was restored to an older point: see [`restored`].
 
 pub mod groups;
 pub mod record;
+mod restored;
+mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +25,7 @@ use uuid::Uuid;
 use crate::{note, trace};
 use groups::Groups;
 pub use record::RecordId;
+use restored::Restored;
 
 /// A partition of a topic that lived once.
 pub type Partition = (Uuid, i32);
@@ -43,6 +47,8 @@ struct Sent {
     /// When it was first sent.
     first: Tick,
     status: Status,
+    /// When it was acknowledged, if it was.
+    acknowledged: Option<Tick>,
 }
 
 impl Sent {
@@ -66,6 +72,8 @@ struct Log {
     offsets: BTreeMap<RecordId, BTreeSet<i64>>,
     /// The highest end that was told, by the event after which that was so.
     ends: BTreeMap<Tick, i64>,
+    /// The times of records that were read.
+    times: BTreeMap<i64, i64>,
 }
 
 #[derive(Debug, Default)]
@@ -75,12 +83,13 @@ struct State {
     sent: BTreeMap<RecordId, Sent>,
     logs: BTreeMap<Partition, Log>,
     /// Topics that somebody asked to delete.
-    doomed: BTreeSet<Uuid>,
+    doomed: BTreeMap<Uuid, Tick>,
     /// Topics whose deletion was acknowledged.
     deleted: BTreeMap<Uuid, Tick>,
     groups: Groups,
     /// Who was given a producer id.
-    ids: BTreeMap<i64, u32>,
+    ids: BTreeMap<i64, (u32, Tick)>,
+    restored: Option<Restored>,
 }
 
 /// The oracle of a run.
@@ -128,7 +137,10 @@ impl Oracle {
 
     /// Somebody asks to delete a topic: from then on its data may be gone.
     pub fn doomed(&self, topic: Uuid) {
-        self.state.lock().doomed.insert(topic);
+        let mut state = self.state.lock();
+        state.tick += 1;
+        let tick = Tick(state.tick);
+        state.doomed.entry(topic).or_insert(tick);
     }
 
     /// The deletion of a topic was acknowledged: nothing sent from here on is taken.
@@ -141,13 +153,18 @@ impl Oracle {
 
     /// Whether somebody asked to delete it.
     pub fn is_doomed(&self, topic: Uuid) -> bool {
-        self.state.lock().doomed.contains(&topic)
+        self.state.lock().doomed.contains_key(&topic)
     }
 
     /// A producer was given an id.
     pub fn took_id(&self, producer: u32, id: i64) {
-        let other = self.state.lock().ids.insert(id, producer);
-        if let Some(other) = other {
+        let other = {
+            let mut state = self.state.lock();
+            state.tick += 1;
+            let tick = Tick(state.tick);
+            state.ids.insert(id, (producer, tick))
+        };
+        if let Some((other, _)) = other {
             self.violation(&format!("producer id {id} was given to p{other} and to p{producer}"));
         }
     }
@@ -157,8 +174,16 @@ impl Oracle {
         let mut state = self.state.lock();
         state.tick += 1;
         let first = Tick(state.tick);
-        let fresh =
-            Sent { partition, session, idempotent, attempts: 0, refusals: 0, first, status: Status::Open };
+        let fresh = Sent {
+            partition,
+            session,
+            idempotent,
+            attempts: 0,
+            refusals: 0,
+            first,
+            status: Status::Open,
+            acknowledged: None,
+        };
         let sent = state.sent.entry(id).or_insert(fresh);
         sent.attempts += 1;
         if sent.attempts == 1 {
@@ -171,20 +196,23 @@ impl Oracle {
         let mut problem = None;
         {
             let mut state = self.state.lock();
-            let Some(sent) = state.sent.get_mut(&id) else { return };
+            state.tick += 1;
+            let tick = Tick(state.tick);
+            let State { sent, logs, deleted, restored, .. } = &mut *state;
+            let Some(sent) = sent.get_mut(&id) else { return };
             sent.status = Status::Acknowledged(offset);
+            sent.acknowledged.get_or_insert(tick);
             let (partition, first) = (sent.partition, sent.first);
             trace::count("records acknowledged");
-            if state.deleted.get(&partition.0).is_some_and(|deleted| *deleted < first) {
+            if deleted.get(&partition.0).is_some_and(|deleted| *deleted < first) {
                 let partition = show(partition);
                 problem = Some(format!("{id} of {partition}, sent after its topic was deleted"));
             }
             if let Some(offset) = offset {
-                state.tick += 1;
-                let tick = Tick(state.tick);
-                let log = state.logs.entry(partition).or_default();
+                let log = logs.entry(partition).or_default();
                 log.told_end(tick, offset + 1);
-                problem = problem.or(log.place(partition, offset, id).err());
+                let older = Restored::refuses(restored.as_ref(), partition, offset, first);
+                problem = problem.or(older).or(log.place(partition, offset, id).err());
             }
         }
         if let Some(problem) = problem {
@@ -213,7 +241,7 @@ impl Oracle {
         trace::count("records read");
         let problem = {
             let mut state = self.state.lock();
-            let State { sent, logs, .. } = &mut *state;
+            let State { sent, logs, restored, .. } = &mut *state;
             match sent.get(&id) {
                 None => Err(format!("{id} at {offset} of {} was never sent", show(partition))),
                 Some(sent) if sent.partition != partition => {
@@ -222,7 +250,9 @@ impl Oracle {
                 }
                 Some(sent) => {
                     let log = logs.entry(partition).or_default();
-                    log.place(partition, offset, id).and_then(|()| {
+                    let older = Restored::refuses(restored.as_ref(), partition, offset, sent.first);
+                    older.map_or(Ok(()), |older| Err(format!("{id}: {older}"))).and_then(|()| {
+                        log.place(partition, offset, id)?;
                         let places = log.offsets.get(&id).map_or(0, BTreeSet::len) as u32;
                         if places > sent.most() {
                             let of = log.offsets.get(&id);
@@ -290,7 +320,7 @@ impl Oracle {
         {
             let state = self.state.lock();
             for (id, sent) in &state.sent {
-                if state.doomed.contains(&sent.partition.0) {
+                if state.doomed.contains_key(&sent.partition.0) {
                     continue;
                 }
                 let log = state.logs.get(&sent.partition);
@@ -309,7 +339,7 @@ impl Oracle {
                 }
             }
             for (partition, log) in &state.logs {
-                if state.doomed.contains(&partition.0) {
+                if state.doomed.contains_key(&partition.0) {
                     continue;
                 }
                 problems.extend(log.holes(*partition));

@@ -173,8 +173,8 @@ fn an_old_generation_commits_nothing_once_a_newer_one_is_known() {
 
 /// A member of generation 1 sends a commit.
 fn commits(oracle: &Oracle, offset: i64) {
-    oracle.groups(|groups, _| {
-        groups.commits("g", 1, A, offset);
+    oracle.groups(|groups, tick| {
+        groups.commits(tick, "g", 1, (A, offset));
         Ok(())
     });
 }
@@ -213,6 +213,113 @@ fn a_commit_that_nobody_waited_for_may_come_late() {
         oracle.groups(|groups, now| groups.read((began, now), "g", generation, A, 5));
     }
     assert!(oracle.violations().is_empty());
+}
+
+/// Three records before the backup and two behind it; `end` is where the restored log ends.
+fn restored(end: i64) -> Oracle {
+    let oracle = oracle(5);
+    (0..3).for_each(|number| oracle.acknowledged(id(number), Some(number as i64)));
+    let mark = oracle.tick();
+    (3..5).for_each(|number| oracle.acknowledged(id(number), Some(number as i64)));
+    oracle.restored(mark, &BTreeMap::from([(A, end), (B, 0)]));
+    oracle
+}
+
+#[test]
+fn what_came_behind_a_backup_may_be_gone() {
+    let oracle = restored(4);
+    oracle.sends(id(9), A, 2, true);
+    oracle.acknowledged(id(9), Some(4));
+    for (offset, number) in [0, 1, 2, 3, 9].into_iter().enumerate() {
+        oracle.saw("c", A, offset as i64, id(number));
+    }
+    oracle.final_check();
+    assert_eq!(oracle.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_acknowledged_before_a_backup_is_there() {
+    finds(&restored(2), "before the backup");
+    let oracle = restored(3);
+    (0..2).for_each(|number| oracle.saw("c", A, number as i64, id(number)));
+    oracle.sends(id(9), A, 2, true);
+    oracle.acknowledged(id(9), Some(2));
+    finds(&oracle, "offset 2");
+}
+
+#[test]
+fn nothing_of_the_older_life_comes_behind_a_restore() {
+    let oracle = restored(3);
+    oracle.saw("c", A, 3, id(3));
+    finds(&oracle, "older life");
+    let oracle = restored(3);
+    oracle.acknowledged(id(4), Some(3));
+    finds(&oracle, "older life");
+}
+
+#[test]
+fn a_topic_of_the_backup_is_there_again() {
+    let oracle = oracle(2);
+    oracle.acknowledged(id(0), Some(0));
+    let mark = oracle.tick();
+    oracle.doomed(A.0);
+    oracle.deleted(A.0);
+    oracle.restored(mark, &BTreeMap::from([(A, 1)]));
+    assert!(!oracle.is_doomed(A.0));
+    oracle.final_check();
+    assert_eq!(oracle.violations().len(), 0);
+    let gone = oracle.tick();
+    oracle.restored(gone, &BTreeMap::new());
+    finds(&oracle, "is not there");
+}
+
+#[test]
+fn groups_are_where_the_backup_has_them() {
+    let oracle = Oracle::default();
+    let commit = |offset| {
+        oracle.groups(|groups, now| {
+            groups.commits(now, "g", 1, (A, offset));
+            Ok(())
+        });
+        let began = oracle.tick();
+        oracle.groups(|groups, now| groups.committed((began, now), "g", 1, (A, offset)));
+    };
+    commit(5);
+    let mark = oracle.tick();
+    commit(7);
+    oracle.restored(mark, &BTreeMap::from([(A, 6)]));
+    let read = |offset| {
+        let began = oracle.tick();
+        oracle.groups(|groups, now| groups.read((began, now), "g", 1, A, offset));
+    };
+    read(5);
+    assert_eq!(oracle.violations(), Vec::<String>::new());
+    read(7);
+    finds(&oracle, "nobody committed");
+    read(-1);
+    finds(&oracle, "and was at 5");
+}
+
+#[test]
+fn the_first_record_since_a_time_is_the_first() {
+    let told = |answer, finds_it: bool| {
+        let oracle = oracle(3);
+        [10, 30, 20].into_iter().zip(0..).for_each(|(time, offset)| oracle.saw_time(A, offset, time));
+        let known = oracle.first_since(A, 15);
+        assert_eq!(known, Some(1));
+        oracle.told_first_since("c", A, 15, known, answer);
+        assert_eq!(!oracle.violations().is_empty(), finds_it, "{answer:?}");
+    };
+    told((1, 30), false);
+    // Read by nobody yet, and before the others.
+    told((0, 15), true);
+    told((2, 20), true);
+    told((1, 29), true);
+    told((-1, -1), true);
+    let oracle = oracle(0);
+    oracle.told_first_since("c", B, 15, None, (-1, -1));
+    oracle.told_first_since("c", B, 15, None, (7, 15));
+    assert_eq!(oracle.violations().len(), 0);
 }
 
 #[test]
