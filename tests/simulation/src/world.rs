@@ -13,12 +13,8 @@ use tokio::task::JoinSet;
 use crate::agent::bucket::{BucketWeather, Objects};
 use crate::agent::clock::SimClock;
 use crate::agent::host::{Ground, Host, SeededScheduler};
-<<<<<<< HEAD
 use crate::agent::seam::{At, Hold, Kill};
-=======
-use crate::agent::seam::{Hold, Kill};
 use crate::agent::store::Databases;
->>>>>>> 7ff4196 (Simulation: faults of the store counted, acks 0 and 1, look-ups by time, metadata restored to an older point)
 use crate::checks;
 use crate::client::admin::Admin;
 use crate::client::consumer::{Consumer, ConsumerPlan};

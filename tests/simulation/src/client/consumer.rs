@@ -72,7 +72,11 @@ impl Consumer {
         if self.reader.positions.is_empty() || self.tries > 2 || self.peer.draw.chance(0.05) {
             self.learn().await?;
         }
-        let restarts = !self.ends.load(Ordering::Relaxed) && self.peer.draw.chance(self.plan.restarts);
+        let ending = self.ends.load(Ordering::Relaxed);
+        if ending {
+            self.reader.hurry();
+        }
+        let restarts = !ending && self.peer.draw.chance(self.plan.restarts);
         if restarts {
             note!(self.peer.name, "begins again");
             self.reader.positions.values_mut().for_each(|position| *position = 0);

@@ -331,6 +331,9 @@ impl Member {
         }
         let address = self.peer.anybody();
         let wait = Duration::from_millis(self.peer.draw.within(0..400));
+        if self.ends.load(Ordering::Relaxed) {
+            self.reader.hurry();
+        }
         let polled = self.reader.poll(&mut self.peer, address, wait).await;
         match polled {
             Ok(polled) => {

@@ -64,6 +64,12 @@ impl Reader {
         Self { by_name, in_session, limits, min_bytes, ..Self::default() }
     }
 
+    /// From now on waits for no more than a byte: with `fetch.min.bytes` above what a fetch may bring, each would take
+    /// the whole of its time.
+    pub fn hurry(&mut self) {
+        self.min_bytes = 1;
+    }
+
     /// Forgets the session.
     pub fn leave_session(&mut self) {
         self.session = None;

@@ -58,8 +58,8 @@ impl State {
     fn restore_topics(&mut self, mark: Tick, at: Tick, ends: &BTreeMap<Partition, i64>) -> Vec<String> {
         let mut problems = Vec::new();
         let there: BTreeSet<Uuid> = ends.keys().map(|(topic, _)| *topic).collect();
-        // Deleted behind the mark: they are back.
-        self.doomed.retain(|_, asked| *asked <= mark);
+        // Deleted behind the mark, or asked for before it and not done: they are back.
+        self.doomed.retain(|topic, asked| *asked <= mark && !there.contains(topic));
         self.deleted.retain(|_, told| *told <= mark);
         problems.extend(self.deleted.keys().filter(|topic| there.contains(*topic)).map(|topic| {
             format!("topic {topic}, whose deletion was acknowledged before the backup, is there")

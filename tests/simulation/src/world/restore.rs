@@ -20,7 +20,7 @@ use penstock_types::{Incarnation, pause};
 
 use super::{Crowd, STARTS_WITHIN, World};
 use crate::agent::host::Host;
-use crate::agent::seam::Hold;
+use crate::agent::seam::{At, Hold};
 use crate::client::peer::Lost;
 use crate::draw::Draw;
 use crate::net::agent_address;
@@ -127,7 +127,7 @@ impl World {
                 Fate::Held => {
                     let kind = *draw.pick(&["", "store", "store commit", "store commit", "bucket put"]);
                     seam.spare();
-                    seam.hold_at(Hold { kind, left: draw.within(0..10), time: FOR_EVER });
+                    seam.hold_at(Hold { at: At { kind, left: draw.within(0..10) }, time: FOR_EVER });
                 }
                 Fate::Cut => host.ways().cut_store(),
             }
