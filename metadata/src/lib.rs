@@ -6,9 +6,11 @@
 
 pub mod agents;
 pub mod append;
+pub mod burial;
 pub mod checkpoints;
 pub mod cluster;
 pub mod codec;
+pub mod collection;
 pub mod commit;
 pub mod feed_watch;
 pub mod fold;
@@ -18,6 +20,7 @@ pub mod incarnation;
 pub mod inspect;
 pub mod keys;
 pub mod kv;
+pub mod log_starts;
 mod looks;
 pub mod lookup;
 pub mod members;
@@ -26,7 +29,11 @@ pub mod producer_expiry;
 pub mod producer_ids;
 pub mod sealing;
 pub mod standing;
+#[cfg(test)]
+mod testing;
 pub mod topics;
 pub mod transact;
+pub mod trimming;
 pub mod view;
 pub mod views;
+mod visible;

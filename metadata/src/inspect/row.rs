@@ -16,9 +16,10 @@ use crate::keys::index::PackedIndex;
 use crate::keys::log::{self, BatchFacts, LogRow, flags};
 use crate::keys::object::{ObjectRow, ObjectState, Verdict};
 use crate::keys::producer::{self, RememberedAt, StoredProducerState};
+use crate::keys::trim::Trim;
 use crate::keys::{
-    Family, Keyspace, aborted, agent, allocation, broker_config, checkpoint, cluster, feed, group, index,
-    log_start, object, order, read_partition, seal, topic,
+    Family, Keyspace, aborted, agent, allocation, broker_config, checkpoint, cluster, dead, feed, garbage,
+    group, index, log_start, object, order, read_partition, seal, topic,
 };
 use crate::kv::Row;
 
@@ -80,6 +81,20 @@ fn decode(keyspace: &Keyspace, row: &Row) -> Decoded {
             let (at, id) = producer::parse_key(keyspace, &row.key)?;
             let stored = StoredProducerState::decode(&row.value)?;
             producer_facts(of_partition(at).signed("producer id", id.get()), &stored)
+        }
+        Family::Trim => {
+            let at = partition_of(keyspace, family, row)?;
+            let trim = Trim::decode(Some(&row.value))?;
+            of_partition(at).signed("trimmed up to", trim.below.get()).unsigned("bytes gone", trim.bytes)
+        }
+        Family::Dead => {
+            let id = dead::parse_key(keyspace, &row.key)?;
+            Facts::default().text("object", id).unsigned("dead batches", dead::decode(Some(&row.value))?)
+        }
+        Family::Garbage => {
+            let found = garbage::decode(keyspace, row)?;
+            let since = format!("{}/{}", found.incarnation.get(), found.stamp.version());
+            Facts::default().text("object", found.object).text("since", since).unsigned("size", found.size)
         }
         Family::Feed => feed_facts(keyspace, row)?,
         Family::Aborted => {
@@ -462,6 +477,7 @@ fn object_facts(facts: Facts, row: &ObjectRow) -> Facts {
         ObjectState::Committed => "committed",
         ObjectState::Intent => "intent",
         ObjectState::Tombstone => "tombstone",
+        ObjectState::Collected => "collected",
     };
     let verdicts = row.verdicts.iter().map(|(batch, verdict)| {
         let facts = Facts::default().unsigned("batch", *batch);

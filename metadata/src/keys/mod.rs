@@ -22,7 +22,10 @@
 //! | 0x17 | checkpoints of the sealed log, by slot | `checkpoint.rs` |
 //! | 0x18 | counters, by stripe of partitions | `counters.rs` |
 //! | 0x19 | what commits appended | `order.rs` |
+//! | 0x1A | what has left the sealed log | `trim.rs` |
 //! | 0x20 | data objects | `object.rs` |
+//! | 0x21 | dead counts of objects | `dead.rs` |
+//! | 0x22 | garbage queue | `garbage.rs` |
 //! | 0x30 | id allocation | `allocation.rs` |
 //! | 0x40 | groups | `group.rs` |
 //! | 0x41 | group members | `group.rs` |
@@ -36,7 +39,9 @@ pub mod broker_config;
 pub mod checkpoint;
 pub mod cluster;
 pub mod counters;
+pub mod dead;
 pub mod feed;
+pub mod garbage;
 pub mod group;
 pub mod group_offset;
 pub mod index;
@@ -49,6 +54,7 @@ pub mod seal;
 #[cfg(test)]
 mod tests;
 pub mod topic;
+pub mod trim;
 
 use std::sync::Arc;
 
@@ -77,7 +83,10 @@ pub enum Family {
     Checkpoint = 0x17,
     Counters = 0x18,
     Order = 0x19,
+    Trim = 0x1A,
     Object = 0x20,
+    Dead = 0x21,
+    Garbage = 0x22,
     Allocation = 0x30,
     Group = 0x40,
     GroupMember = 0x41,
@@ -87,7 +96,7 @@ pub enum Family {
 
 impl Family {
     /// Every family and what a row of it is called, in the order of the keys.
-    pub const ALL: [(Self, &'static str); 21] = [
+    pub const ALL: [(Self, &'static str); 24] = [
         (Self::Cluster, "cluster"),
         (Self::TopicName, "topic name"),
         (Self::Topic, "topic"),
@@ -103,7 +112,10 @@ impl Family {
         (Self::Checkpoint, "checkpoint"),
         (Self::Counters, "counters"),
         (Self::Order, "order row"),
+        (Self::Trim, "trim"),
         (Self::Object, "object"),
+        (Self::Dead, "dead count"),
+        (Self::Garbage, "garbage"),
         (Self::Allocation, "id allocation"),
         (Self::Group, "group"),
         (Self::GroupMember, "group member"),

@@ -7,7 +7,8 @@
 //!   verdict  first batch varint | batches varint | 00 refusal 1
 //!                                                | 01 n 4                                    (same transaction)
 //!                                                | 02 incarnation 4 | versionstamp 10 | n 4
-//! state  1 committed, 2 intent of a job, 3 tombstone (the object is gone; its id stays taken)
+//! state  1 committed, 2 intent of a job, 3 tombstone (nothing refers to it; its id stays taken), 4 collected (it is
+//!        deleted from the bucket, too)
 //! ```
 //!
 //! - **Written** by the commit of the object, which reads it serializably: of two attempts at the same object either
@@ -20,8 +21,10 @@
 
 use penstock_types::{BatchPosition, Incarnation, ObjectId, Versionstamp};
 
+use super::cluster::Cutoff;
 use super::{Family, Keyspace};
 use crate::codec::{Corrupt, Reader, Writer};
+use crate::kv::KeyRange;
 
 const FORMAT: u8 = 1;
 /// Where the versionstamp stands in the value.
@@ -36,8 +39,10 @@ pub enum ObjectState {
     Committed,
     /// A job is about to write it.
     Intent,
-    /// It is gone.
+    /// Nothing refers to it any more; it is in the garbage queue.
     Tombstone,
+    /// It was deleted from the bucket.
+    Collected,
 }
 
 /// Why a batch was not appended.
@@ -94,6 +99,7 @@ impl ObjectRow {
             ObjectState::Committed => 1,
             ObjectState::Intent => 2,
             ObjectState::Tombstone => 3,
+            ObjectState::Collected => 4,
         });
         writer.fixed(self.stamp.as_bytes()).u32(self.incarnation.get()).u32(self.first_n);
         writer.varint(self.size).varint(u64::from(self.batches));
@@ -117,6 +123,7 @@ impl ObjectRow {
             1 => ObjectState::Committed,
             2 => ObjectState::Intent,
             3 => ObjectState::Tombstone,
+            4 => ObjectState::Collected,
             _ => return Err(reader.corrupt("unknown state")),
         };
         let stamp = Versionstamp::from_bytes(reader.array()?);
@@ -131,6 +138,11 @@ impl ObjectRow {
         }
         reader.finish()?;
         Ok(Self { state, stamp, incarnation, first_n, size, batches, verdicts })
+    }
+
+    /// How many of its batches were appended.
+    pub fn appended(&self) -> u64 {
+        u64::from(self.batches).saturating_sub(self.verdicts.len() as u64)
     }
 
     /// What came of batch `index` of the object.
@@ -235,6 +247,12 @@ pub fn key(keyspace: &Keyspace, id: ObjectId) -> Vec<u8> {
     let mut key = keyspace.family(Family::Object);
     key.extend_from_slice(id.as_bytes());
     key
+}
+
+/// The rows of objects whose ids are below a cutoff.
+pub fn below(keyspace: &Keyspace, cutoff: Cutoff) -> KeyRange {
+    let end = ObjectId::new(cutoff.incarnation, cutoff.version, 0);
+    keyspace.family(Family::Object)..key(keyspace, end)
 }
 
 /// Reads a key back.

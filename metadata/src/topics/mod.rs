@@ -5,14 +5,16 @@
 //! version, which every commit of records compares with its catalog's. A change that may have happened is settled by
 //! running it again: a topic's id, or its wanted state, tells.
 //!
-//! Deliberately absent: collecting what a deleted topic's rows refer to. Deletion makes them unreachable in one small
-//! transaction and leaves a durable row ([`crate::keys::topic::DeletedTopicRow`]) that lists the topic until its log,
-//! index and objects are collected. Absent too: authorization and Kafka's wire messages.
+//! Deletion makes a topic unreachable in one small transaction and leaves a durable row
+//! ([`crate::keys::topic::DeletedTopicRow`]), which lists it until [`collect_topic`] has taken out its rows.
+//!
+//! Deliberately absent: authorization and Kafka's wire messages.
 
 mod admin;
 mod alter;
 mod catalog;
 pub mod changes;
+mod collect;
 mod configs;
 mod create;
 mod delete;
@@ -25,6 +27,7 @@ mod testing;
 pub use admin::{ChangeFailed, PARTITIONS_PER_REQUEST, Request, TopicAdmin};
 pub use alter::{AlterError, Alteration, Operation};
 pub use catalog::{Lookup, Topic, TopicCatalog, read_rows};
+pub use collect::{Collected, collect_topic};
 pub use configs::{AlterBrokerError, AlterTopicError, check_alteration};
 pub use create::{AssignmentError, CONFIG_BYTES, CreateTopicError, NewTopic, PlannedTopic, Terms};
 pub use delete::{DeleteTopicError, deleted_topics};

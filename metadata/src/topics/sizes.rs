@@ -3,6 +3,7 @@
 use penstock_types::TopicPartition;
 
 use crate::keys::log::{LogRow, rows_after};
+use crate::keys::trim::{self, Trim};
 use crate::keys::{Keyspace, seal};
 use crate::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, single_key};
 
@@ -11,8 +12,8 @@ const PARTITIONS_AT_ONCE: usize = 200;
 /// How many rows of a partition one page holds.
 const ROWS_AT_ONCE: usize = 1_000;
 
-/// The bytes of all batches that were ever appended to each partition, in the order asked for: those below its seal,
-/// whose sum the seal keeps, and those of the rows above. Records that were deleted since still count.
+/// The bytes of the batches of each partition, in the order asked for: those that were ever sealed, whose sum the seal
+/// keeps, less those that have left the sealed log since, and those of the rows above.
 ///
 /// Nothing is retried: sizes are for people, who ask again.
 ///
@@ -36,13 +37,16 @@ async fn sizes_at_once(
     partitions: &[TopicPartition],
 ) -> Result<Vec<u64>, StoreError> {
     let mut transaction = store.begin(Priority::Default);
-    let keys: Vec<Vec<u8>> = partitions.iter().map(|partition| seal::key(keyspace, *partition)).collect();
-    let seals = transaction.get_many(&keys, Isolation::Snapshot).await?;
+    let keys = partitions.iter().map(|partition| seal::key(keyspace, *partition));
+    let trims = partitions.iter().map(|partition| trim::key(keyspace, *partition));
+    let keys: Vec<Vec<u8>> = keys.chain(trims).collect();
+    let mut seals = transaction.get_many(&keys, Isolation::Snapshot).await?;
+    let trims = seals.split_off(partitions.len());
     let mut sizes = Vec::with_capacity(partitions.len());
     let mut ranges = Vec::with_capacity(partitions.len());
-    for (partition, sealed) in partitions.iter().zip(seals) {
+    for ((partition, sealed), trim) in partitions.iter().zip(seals).zip(trims) {
         let sealed = seal::decode(sealed.as_deref())?;
-        sizes.push(sealed.bytes);
+        sizes.push(sealed.bytes.saturating_sub(Trim::decode(trim.as_deref())?.bytes));
         ranges.push(rows_after(keyspace, *partition, &sealed.position));
     }
     let options = RangeOptions::page(ROWS_AT_ONCE, Isolation::Snapshot);

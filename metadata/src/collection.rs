@@ -1,0 +1,205 @@
+//! What the collector and the sweeper may delete from the bucket, and what becomes of the rows.
+//!
+//! # Invariants
+//! - An object leaves the queue only when it is deleted; its row then says so, or goes if nothing can be committed under
+//!   its id any more.
+//! - The cutoff only rises, and is below every id that is made: whoever commits reads it serializably, so that what is
+//!   below it and has no row at a later version never will have one.
+//! - An intent below the cutoff is nobody's: the swap that would use it reads it serializably.
+
+use std::time::Duration;
+
+use penstock_types::{Incarnation, ObjectId, StoreVersion};
+
+use crate::keys::Keyspace;
+use crate::keys::cluster::{Cutoff, cutoff_key, decode_cutoff, encode_cutoff};
+use crate::keys::garbage::{self, Garbage};
+use crate::keys::object::{self, ObjectRow, ObjectState};
+use crate::kv::{
+    Isolation, KeyRange, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, limits, single_key,
+};
+use crate::visible;
+
+/// Rows of one transaction.
+const PAGE: usize = 1_000;
+
+/// The front of the garbage queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Queue {
+    /// What has waited long enough, oldest first.
+    pub due: Vec<Garbage>,
+    /// How long the first of the others has waited, if there is one.
+    pub waits: Option<Duration>,
+}
+
+/// Reads what may be deleted: what has been in the queue for `delay` by the store's versions. What was buried in an
+/// earlier incarnation has waited since before this one began.
+pub async fn due(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    incarnation: Incarnation,
+    delay: Duration,
+    limit: usize,
+) -> Result<Queue, StoreError> {
+    let mut transaction = store.begin(Priority::Batch);
+    let now = transaction.read_version().await?;
+    let options = RangeOptions::page(limit, Isolation::Snapshot);
+    let page = transaction.range(garbage::queue(keyspace), options).await?;
+    let mut queue = Queue::default();
+    for row in &page.rows {
+        let found = garbage::decode(keyspace, row)?;
+        let waited = limits::time_of(now.get().saturating_sub(found.stamp.version().get()));
+        if found.incarnation < incarnation || waited >= delay {
+            queue.due.push(found);
+        } else {
+            queue.waits = Some(waited);
+            break;
+        }
+    }
+    Ok(queue)
+}
+
+/// Objects have been deleted from the bucket: they leave the queue. Run again it does what is left.
+pub async fn collected(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    incarnation: Incarnation,
+    deleted: &[Garbage],
+) -> Result<(), StoreError> {
+    for deleted in deleted.chunks(PAGE) {
+        let mut transaction = store.begin(Priority::Batch);
+        visible::fence(&mut *transaction, keyspace, incarnation).await?;
+        let cutoff = transaction.get(&cutoff_key(keyspace), Isolation::Snapshot).await?;
+        let cutoff = decode_cutoff(cutoff.as_deref())?;
+        let keys: Vec<_> = deleted.iter().map(|gone| object::key(keyspace, gone.object)).collect();
+        let values = transaction.get_many(&keys, Isolation::Serializable).await?;
+        for ((gone, key), value) in deleted.iter().zip(&keys).zip(values) {
+            let mut queued = garbage::prefix(keyspace, gone.incarnation);
+            queued.extend_from_slice(gone.stamp.as_bytes());
+            queued.extend_from_slice(gone.object.as_bytes());
+            transaction.clear(&queued, WriteConflict::Yes);
+            let Some(value) = value else { continue };
+            let row = ObjectRow::decode(&value)?;
+            match row.state {
+                ObjectState::Tombstone if cutoff.refuses(&gone.object) => {
+                    transaction.clear(key, WriteConflict::Yes);
+                }
+                ObjectState::Tombstone => {
+                    let row = ObjectRow { state: ObjectState::Collected, ..row };
+                    transaction.set(key, &row.encode(), WriteConflict::Yes);
+                }
+                // Somebody else was faster.
+                ObjectState::Collected => {}
+                ObjectState::Committed | ObjectState::Intent => {
+                    let reason =
+                        format!("object {} was in the garbage queue and is not garbage", gone.object);
+                    return Err(StoreError::Failed { reason });
+                }
+            }
+        }
+        transaction.commit().await?;
+    }
+    Ok(())
+}
+
+/// Raises the cutoff to `lag` ago, by the store's versions: gives what it is then.
+pub async fn raise_cutoff(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    incarnation: Incarnation,
+    lag: Duration,
+) -> Result<Cutoff, StoreError> {
+    let mut transaction = store.begin(Priority::Batch);
+    visible::fence(&mut *transaction, keyspace, incarnation).await?;
+    let now = transaction.read_version().await?;
+    let key = cutoff_key(keyspace);
+    let stored = transaction.get(&key, Isolation::Serializable).await?;
+    let stored = decode_cutoff(stored.as_deref())?;
+    let lag = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
+    let versions = lag.saturating_mul(limits::VERSIONS_PER_SECOND / 1_000_000);
+    let wanted = Cutoff { incarnation, version: StoreVersion::new(now.get().saturating_sub(versions)) };
+    if wanted <= stored {
+        return Ok(stored);
+    }
+    transaction.set(&key, &encode_cutoff(wanted), WriteConflict::Yes);
+    transaction.commit().await?;
+    Ok(wanted)
+}
+
+/// Which of `listed`, objects in the bucket whose ids are below the cutoff, may be deleted: no row, or one that says that
+/// the object was deleted before (a late upload has brought it back). To be asked after the cutoff was committed.
+pub async fn unreferenced(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    cutoff: Cutoff,
+    listed: &[ObjectId],
+) -> Result<Vec<ObjectId>, StoreError> {
+    let mut found = Vec::new();
+    for listed in listed.chunks(PAGE) {
+        let mut transaction = store.begin(Priority::Batch);
+        // What the caller believes is below the cutoff is so in this very transaction.
+        let stored = transaction.get(&cutoff_key(keyspace), Isolation::Snapshot).await?;
+        let stored = decode_cutoff(stored.as_deref())?;
+        let keys: Vec<_> = listed.iter().map(|id| object::key(keyspace, *id)).collect();
+        let values = transaction.get_many(&keys, Isolation::Snapshot).await?;
+        for (id, value) in listed.iter().zip(values) {
+            let nobodys = match value {
+                None => true,
+                Some(value) => ObjectRow::decode(&value)?.state == ObjectState::Collected,
+            };
+            if nobodys && stored.refuses(id) && cutoff.refuses(id) {
+                found.push(*id);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A walk over the rows of objects below a cutoff: clears those of collected objects and of intents, which nobody
+/// needs any more.
+#[derive(Debug)]
+pub struct RowWalk {
+    left: Option<KeyRange>,
+}
+
+impl RowWalk {
+    /// A walk over the rows below `cutoff`, which is committed.
+    pub fn below(keyspace: &Keyspace, cutoff: Cutoff) -> Self {
+        Self { left: Some(object::below(keyspace, cutoff)) }
+    }
+
+    /// Clears what can go of the next page: how many rows went; `None` at the end. After an error the page is looked at
+    /// again.
+    pub async fn step(
+        &mut self,
+        store: &SharedStore,
+        keyspace: &Keyspace,
+        incarnation: Incarnation,
+    ) -> Result<Option<u64>, StoreError> {
+        let Some(range) = self.left.clone() else { return Ok(None) };
+        let mut transaction = store.begin(Priority::Batch);
+        let page = transaction.range(range.clone(), RangeOptions::page(PAGE, Isolation::Snapshot)).await?;
+        let mut cleared = 0;
+        for row in &page.rows {
+            let state = ObjectRow::decode(&row.value)?.state;
+            if matches!(state, ObjectState::Collected | ObjectState::Intent) {
+                // As if it had been read serializably: an intent that is used meanwhile stays.
+                transaction.add_read_conflict(single_key(&row.key));
+                transaction.clear(&row.key, WriteConflict::Yes);
+                cleared += 1;
+            }
+        }
+        if cleared > 0 {
+            visible::fence(&mut *transaction, keyspace, incarnation).await?;
+            transaction.commit().await?;
+        }
+        self.left = match page.rows.last() {
+            Some(last) if page.more => Some(single_key(&last.key).end..range.end),
+            _ => None,
+        };
+        Ok(Some(cleared))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! The garbage queue (family 0x22): objects that nothing refers to any more, in the order in which that came to be.
+//!
+//! ```text
+//! key    0x22 | incarnation 4 | versionstamp 10 | object id 20
+//! value  01 | size varint
+//! ```
+//!
+//! - **Written** by the burial of an object, with its row's tombstone. **Read** from its front, and cleared, by the
+//!   collector, once the object is deleted from the bucket.
+//! - **Cardinality**: what was buried within the delay of deletion, and what can't be deleted.
+
+use penstock_types::{Incarnation, ObjectId, Versionstamp};
+
+use super::{Family, Keyspace};
+use crate::codec::{Corrupt, Reader, Writer};
+use crate::kv::{KeyRange, Row, prefixed};
+
+const NAME: &str = "garbage";
+const FORMAT: u8 = 1;
+
+/// An object in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Garbage {
+    /// The incarnation in which it was buried.
+    pub incarnation: Incarnation,
+    /// When.
+    pub stamp: Versionstamp,
+    /// Which object.
+    pub object: ObjectId,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// What stands before the versionstamp in a key; behind it stands the object's id.
+pub fn prefix(keyspace: &Keyspace, incarnation: Incarnation) -> Vec<u8> {
+    let mut key = keyspace.family(Family::Garbage);
+    key.extend_from_slice(&incarnation.get().to_be_bytes());
+    key
+}
+
+/// The whole queue.
+pub fn queue(keyspace: &Keyspace) -> KeyRange {
+    prefixed(&keyspace.family(Family::Garbage))
+}
+
+/// The stored value.
+pub fn encode(size: u64) -> Vec<u8> {
+    let mut writer = Writer::format(FORMAT);
+    writer.varint(size);
+    writer.finish()
+}
+
+/// Reads a row.
+pub fn decode(keyspace: &Keyspace, row: &Row) -> Result<Garbage, Corrupt> {
+    let rest = keyspace
+        .strip(Family::Garbage, &row.key)
+        .ok_or(Corrupt { family: NAME, reason: "a key of another family" })?;
+    let mut reader = Reader::new(NAME, rest);
+    let incarnation = Incarnation::new(reader.u32()?);
+    let stamp = Versionstamp::from_bytes(reader.array()?);
+    let object = ObjectId::from_bytes(reader.array()?);
+    reader.finish()?;
+    let mut reader = Reader::with_format(NAME, &row.value, FORMAT)?;
+    let size = reader.varint()?;
+    reader.finish()?;
+    Ok(Garbage { incarnation, stamp, object, size })
+}
