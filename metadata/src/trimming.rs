@@ -14,7 +14,7 @@ use crate::fold::LogEntry;
 use crate::keys::index::{self, PackedIndex};
 use crate::keys::log::LogRow;
 use crate::keys::trim::{self, Trim};
-use crate::keys::{Keyspace, aborted, log_start, topic};
+use crate::keys::{Keyspace, aborted, log_start, seal, topic};
 use crate::kv::{
     Isolation, Priority, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, single_key,
 };
@@ -89,8 +89,10 @@ pub async fn trim_partition(
     visible::fence(&mut *transaction, keyspace, incarnation).await?;
     let keys = [topic::row_key(keyspace, partition.topic), trim::key(keyspace, partition)];
     let values = transaction.get_many(&keys, Isolation::Serializable).await?;
-    let start = transaction.get(&log_start::key(keyspace, partition), Isolation::Snapshot).await?;
-    let start = log_start::decode(start.as_deref())?;
+    let others = [log_start::key(keyspace, partition), seal::key(keyspace, partition)];
+    let others = transaction.get_many(&others, Isolation::Snapshot).await?;
+    // Above the seal there is no entry yet: what comes to lie there is trimmed when it does.
+    let start = log_start::decode(others[0].as_deref())?.min(seal::decode(others[1].as_deref())?.next_offset);
     let mut trim = Trim::decode(values[1].as_deref())?;
     if values[0].is_none() || trim.below >= start {
         return Ok(Trimmed::default());
