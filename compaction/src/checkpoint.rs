@@ -44,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod format;
 
+use crate::again;
 use crate::share::Share;
 
 use format::{CHECKPOINTS_PREFIX, PartBuilder, PartName};
@@ -56,26 +57,6 @@ const PUT_DEADLINE: Duration = Duration::from_secs(60);
 const CLAIM: Duration = Duration::from_secs(600);
 /// How often the bucket is searched for what nobody refers to.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
-/// How often a transaction is tried that conflicts, or whose outcome is unknown.
-const ATTEMPTS: u32 = 8;
-
-/// Runs what may be run again until it has an outcome. (A macro, since the future of a function that takes an
-/// asynchronous closure can't be shown to be `Send`.)
-macro_rules! again {
-    ($run:expr) => {{
-        let mut attempts = 0;
-        loop {
-            match $run.await {
-                Err(error) if StoreError::is_retryable(&error) && attempts < ATTEMPTS => {
-                    attempts += 1;
-                    pause(Duration::from_millis(5 << attempts)).await;
-                }
-                settled => break settled,
-            }
-        }
-    }};
-}
-
 /// When checkpoints are written.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckpointSettings {

@@ -1,10 +1,19 @@
 //! Background jobs over stored data: the [`seal`](sealer), which folds a partition's log rows into its packed index,
-//! [`checkpoint`]s of the sealed log in the bucket, and the [expiry of producers](producer_expiry).
+//! [`checkpoint`]s of the sealed log in the bucket, the [expiry of producers](producer_expiry), [`retention`], the
+//! [collection](collector) of what nothing refers to any more, and the [`sweeper`] of what was never committed.
 //!
 //! A job is a plan (a pure function of metadata), a transfer, and a swap: one metadata transaction that fails if its
 //! ground changed. Jobs are safe to run twice, by any agent; which one does what is a hint ([`share`]).
 
+mod again;
 pub mod checkpoint;
+pub mod collector;
 pub mod producer_expiry;
+pub mod retention;
 pub mod sealer;
 pub mod share;
+pub mod sweeper;
+#[cfg(test)]
+mod testing;
+
+use again::again;

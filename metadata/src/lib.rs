@@ -24,9 +24,11 @@ pub mod log_starts;
 mod looks;
 pub mod lookup;
 pub mod members;
+pub mod now;
 pub mod order_rows;
 pub mod producer_expiry;
 pub mod producer_ids;
+pub mod retention;
 pub mod sealing;
 pub mod standing;
 #[cfg(test)]

@@ -61,6 +61,11 @@ impl World {
 
     /// Commits an object with a batch for each of `batches`: (partition, records).
     pub(crate) async fn commit(&self, batches: &[(i32, u32)]) -> ObjectId {
+        self.commit_at(batches, 1).await
+    }
+
+    /// The same, of batches with that largest timestamp.
+    pub(crate) async fn commit_at(&self, batches: &[(i32, u32)], timestamp: i64) -> ObjectId {
         let version = self.store.begin(Priority::Default).read_version().await.expect("a version");
         let id = ObjectId::new(INCARNATION, version, 0);
         let batches: Vec<BatchToCommit> = batches
@@ -73,8 +78,8 @@ impl World {
                     length: BATCH_BYTES,
                     records: *records,
                     flags: 0,
-                    base_timestamp: 1,
-                    max_timestamp: 1,
+                    base_timestamp: timestamp,
+                    max_timestamp: timestamp,
                     producer: None,
                 },
                 refused: None,

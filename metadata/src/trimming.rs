@@ -10,18 +10,22 @@ use std::collections::BTreeSet;
 use penstock_types::{Incarnation, Offset, TopicPartition};
 
 use crate::burial::Dead;
+use crate::codec::{Corrupt, Reader};
 use crate::fold::LogEntry;
 use crate::keys::index::{self, PackedIndex};
 use crate::keys::log::LogRow;
 use crate::keys::trim::{self, Trim};
-use crate::keys::{Keyspace, aborted, log_start, seal, topic};
+use crate::keys::{Family, Keyspace, aborted, log_start, read_partition, seal, topic};
 use crate::kv::{
-    Isolation, Priority, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, single_key,
+    Isolation, Priority, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, prefixed,
+    single_key,
 };
 use crate::visible;
 
 /// Index values of one transaction: of some hundred batches each.
 const MOST_VALUES: usize = 40;
+/// Log starts of one page.
+const PAGE: usize = 1_000;
 
 /// What a step of trimming did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -141,6 +145,51 @@ fn trim_aborted(
 ) {
     let below = aborted::key(keyspace, partition, Offset::ZERO)..aborted::key(keyspace, partition, start);
     transaction.clear_range(below, WriteConflict::No);
+}
+
+/// A walk over the partitions whose log start lies above what was trimmed.
+#[derive(Debug, Default)]
+pub struct Untrimmed {
+    after: Option<Vec<u8>>,
+    ended: bool,
+}
+
+impl Untrimmed {
+    /// Some more of them, maybe none; `None` at the end. After an error the same are looked at again.
+    pub async fn next(
+        &mut self,
+        store: &SharedStore,
+        keyspace: &Keyspace,
+    ) -> Result<Option<Vec<TopicPartition>>, StoreError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut range = prefixed(&keyspace.family(Family::LogStart));
+        if let Some(after) = &self.after {
+            range.start = single_key(after).end;
+        }
+        let mut transaction = store.begin(Priority::Batch);
+        let page = transaction.range(range, RangeOptions::page(PAGE, Isolation::Snapshot)).await?;
+        let mut starts = Vec::with_capacity(page.rows.len());
+        for row in &page.rows {
+            let rest = keyspace
+                .strip(Family::LogStart, &row.key)
+                .ok_or(Corrupt { family: "log start offset", reason: "a key of another family" })?;
+            let partition = read_partition(&mut Reader::new("log start offset", rest))?;
+            starts.push((partition, log_start::decode(Some(&row.value))?));
+        }
+        let keys: Vec<_> = starts.iter().map(|(partition, _)| trim::key(keyspace, *partition)).collect();
+        let trims = transaction.get_many(&keys, Isolation::Snapshot).await?;
+        let mut found = Vec::new();
+        for ((partition, start), trim) in starts.into_iter().zip(trims) {
+            if Trim::decode(trim.as_deref())?.below < start {
+                found.push(partition);
+            }
+        }
+        self.ended = !page.more;
+        self.after = page.rows.last().map(|row| row.key.to_vec()).or(self.after.take());
+        Ok(Some(found))
+    }
 }
 
 #[cfg(test)]

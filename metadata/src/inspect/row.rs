@@ -185,6 +185,11 @@ fn cluster_row(keyspace: &Keyspace, row: &Row) -> Decoded {
             .unsigned("incarnation", cutoff.incarnation.get())
             .unsigned("version", cutoff.version.get());
         Ok(("cutoff", facts))
+    } else if *row.key == cluster::time_key(keyspace) {
+        let time = cluster::decode_time(Some(&row.value))?;
+        let time = time.ok_or(Corrupt { family: "reckoned time", reason: "it is empty" })?;
+        let at = format!("{}/{}", time.incarnation.get(), time.version);
+        Ok(("reckoned time", Facts::default().signed("now ms", time.now_ms).text("at", at)))
     } else {
         Err(Corrupt { family: "cluster", reason: "an unknown row" })
     }

@@ -5,6 +5,7 @@
 //!                               | oldest writer (4): left out where it is the schema version
 //! 0x01 0x02  metadata version:  format 1 | incarnation (4) | stamp (10)
 //! 0x01 0x03  cutoff:            format 1 | incarnation (4) | store version (8)
+//! 0x01 0x04  reckoned time:     format 1 | now (zigzag ms) | incarnation (4) | store version (8)
 //! ```
 //!
 //! | row | written by | read by | size |
@@ -12,6 +13,7 @@
 //! | identity | the cluster's first start; operators' commands | every start | 50 B |
 //! | metadata version | every change of a topic or of dynamic configuration, blindly | every commit at snapshot; every refresh of a topic catalog | 15 B |
 //! | cutoff | the sweeper of the bucket | every commit, serializably | 13 B |
+//! | reckoned time | whatever expires by the wall clock | the same | 20 B |
 //!
 //! The metadata version says only "something changed": it is written without being read, so changes of different
 //! topics don't conflict. Absent: nothing was ever changed. An absent cutoff refuses nothing.
@@ -27,6 +29,7 @@ const IDENTITY_NAME: &str = "cluster identity";
 const IDENTITY: u8 = 1;
 const METADATA_VERSION: u8 = 2;
 const CUTOFF: u8 = 3;
+const TIME: u8 = 4;
 
 /// Who a cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,6 +204,39 @@ pub fn decode_cutoff(value: Option<&[u8]>) -> Result<Cutoff, Corrupt> {
     Ok(cutoff)
 }
 
+/// What time it was, by the clocks that were asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReckonedTime {
+    /// The latest that was ever reckoned, in milliseconds since the epoch.
+    pub now_ms: TimestampMs,
+    /// The incarnation in which it was reckoned last.
+    pub incarnation: Incarnation,
+    /// At which version.
+    pub version: StoreVersion,
+}
+
+/// The reckoned time's key.
+pub fn time_key(keyspace: &Keyspace) -> Vec<u8> {
+    key(keyspace, TIME)
+}
+
+/// The reckoned time's value.
+pub fn encode_time(time: ReckonedTime) -> Vec<u8> {
+    let mut writer = Writer::format(FORMAT);
+    writer.zigzag(time.now_ms).u32(time.incarnation.get()).u64(time.version.get());
+    writer.finish()
+}
+
+/// Reads a reckoned time; absent means that it was never reckoned.
+pub fn decode_time(value: Option<&[u8]>) -> Result<Option<ReckonedTime>, Corrupt> {
+    let Some(value) = value else { return Ok(None) };
+    let mut reader = Reader::with_format("reckoned time", value, FORMAT)?;
+    let now_ms = reader.zigzag()?;
+    let (incarnation, version) = (Incarnation::new(reader.u32()?), StoreVersion::new(reader.u64()?));
+    reader.finish()?;
+    Ok(Some(ReckonedTime { now_ms, incarnation, version }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,6 +296,7 @@ mod tests {
             let _ = with_incarnation(&bytes, Incarnation::FIRST);
             let _ = decode_metadata_version(Some(&bytes));
             let _ = decode_cutoff(Some(&bytes));
+            let _ = decode_time(Some(&bytes));
         }
 
         #[test]

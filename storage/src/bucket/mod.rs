@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 mod claim;
 mod conditional;
+mod delete;
 mod error;
 #[cfg(any(test, feature = "faults"))]
 pub mod faults;

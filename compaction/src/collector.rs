@@ -1,0 +1,226 @@
+//! Collection: deletes from the bucket what nothing refers to any more, and what deleted topics leave behind.
+//!
+//! A round takes the rows of deleted topics out (once no agent serves them any more), buries objects that are all dead and
+//! that somebody died before burying, and deletes what has waited long enough in the garbage queue. Each part is one
+//! agent's at a time; done twice is done.
+//!
+//! The bucket's claim is read before anything is deleted: a cluster whose bucket was taken over deletes nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use penstock_metadata::burial::{BurialWalk, Buried, bury};
+use penstock_metadata::collection::{collected, due};
+use penstock_metadata::keys::Keyspace;
+use penstock_metadata::keys::cluster::ClusterIdentity;
+use penstock_metadata::keys::topic::DeletedTopicRow;
+use penstock_metadata::kv::{Priority, SharedStore, StoreError, limits};
+use penstock_metadata::topics::{collect_topic, deleted_topics};
+use penstock_storage::bucket::{Bucket, BucketError, ClaimError};
+use penstock_storage::object::object_key;
+use penstock_types::{ObjectId, TopicId, pause};
+use tokio_util::sync::CancellationToken;
+
+use crate::again;
+use crate::share::Share;
+
+/// Objects that are deleted with one request.
+const AT_ONCE: usize = 1_000;
+/// Deleted topics that are looked at together.
+const TOPICS: usize = 100;
+
+/// When things are deleted.
+#[derive(Debug, Clone, Copy)]
+pub struct CollectorSettings {
+    /// How long what nothing refers to stays, by the store's versions: longer than any reader works with what it has read.
+    pub delay: Duration,
+    /// How often the collector looks.
+    pub interval: Duration,
+}
+
+/// Counters of the job.
+#[derive(Debug, Default)]
+pub struct CollectorStats {
+    /// Objects deleted.
+    pub objects: AtomicU64,
+    /// Their bytes.
+    pub bytes: AtomicU64,
+    /// Objects that nothing refers to any more, buried by this agent.
+    pub buried: AtomicU64,
+    /// Topics whose rows were taken out.
+    pub topics: AtomicU64,
+    /// Objects of which more is dead than was appended.
+    pub contradictions: AtomicU64,
+    /// Rounds that failed, to be tried again.
+    pub failures: AtomicU64,
+}
+
+impl CollectorStats {
+    pub(crate) fn buried(&self, buried: Buried) {
+        self.buried.fetch_add(buried.objects, Ordering::Relaxed);
+        self.contradictions.fetch_add(buried.contradictions, Ordering::Relaxed);
+    }
+}
+
+/// Why something isn't collected.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// The metadata store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bucket failed.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// The bucket's claim can't be read.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The bucket is another cluster's, or another incarnation's.
+    #[error("the bucket is no longer claimed for this cluster and incarnation")]
+    NotOurs,
+}
+
+/// What the jobs that delete from the bucket are made of.
+#[derive(Debug, Clone)]
+pub struct CollectorParts {
+    /// The metadata store.
+    pub store: SharedStore,
+    /// This cluster's keys in it.
+    pub keyspace: Keyspace,
+    /// Who the cluster is.
+    pub cluster: ClusterIdentity,
+    /// The bucket.
+    pub bucket: Arc<Bucket>,
+    /// What this agent does.
+    pub share: Arc<dyn Share>,
+}
+
+impl CollectorParts {
+    /// Makes sure that the bucket is this cluster's before something is deleted from it.
+    pub(crate) async fn check_claim(&self) -> Result<(), CollectError> {
+        let claim = self.bucket.read_claim().await?;
+        let is_ours = claim.is_some_and(|claim| {
+            claim.cluster_id == self.cluster.cluster_id && claim.incarnation == self.cluster.incarnation
+        });
+        if is_ours { Ok(()) } else { Err(CollectError::NotOurs) }
+    }
+}
+
+/// The job of one agent.
+#[derive(Debug)]
+pub struct Collector {
+    parts: CollectorParts,
+    settings: CollectorSettings,
+    stats: Arc<CollectorStats>,
+}
+
+impl Collector {
+    /// A job.
+    pub fn new(parts: CollectorParts, settings: CollectorSettings) -> Arc<Self> {
+        Arc::new(Self { parts, settings, stats: Arc::default() })
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &Arc<CollectorStats> {
+        &self.stats
+    }
+
+    /// Runs until cancelled.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let rounds = async {
+            loop {
+                pause(self.settings.interval).await;
+                if let Err(error) = self.round().await {
+                    self.stats.failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%error, "what nothing refers to is deleted later");
+                }
+            }
+        };
+        stop.run_until_cancelled(rounds).await.unwrap_or(());
+    }
+
+    /// Does what is to be done now.
+    ///
+    /// # Errors
+    /// After the first part that fails; what was done before is done.
+    pub async fn round(&self) -> Result<(), CollectError> {
+        let share = &self.parts.share;
+        if share.is_mine("deleted topics") {
+            self.topics().await?;
+        }
+        if share.is_mine("burial walk") {
+            self.walk().await?;
+        }
+        if share.is_mine("garbage") {
+            self.garbage().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes out the rows of topics that were deleted long enough ago.
+    async fn topics(&self) -> Result<(), CollectError> {
+        let CollectorParts { store, keyspace, cluster, .. } = &self.parts;
+        let mut after = None;
+        loop {
+            let mut transaction = store.begin(Priority::Batch);
+            let now = transaction.read_version().await?;
+            let deleted = deleted_topics(&mut *transaction, keyspace, after, TOPICS).await?;
+            drop(transaction);
+            let Some(last) = deleted.last() else { return Ok(()) };
+            after = Some(last.id);
+            let is_due = |topic: &&DeletedTopicRow| {
+                let since = topic.deleted.stamp.version().get();
+                topic.deleted.incarnation < cluster.incarnation
+                    || limits::time_of(now.get().saturating_sub(since)) >= self.settings.delay
+            };
+            for topic in deleted.iter().filter(is_due) {
+                self.topic(topic.id).await?;
+                self.stats.topics.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(topic = topic.name, id = %topic.id, "the rows of a deleted topic are gone");
+            }
+        }
+    }
+
+    async fn topic(&self, topic: TopicId) -> Result<(), CollectError> {
+        let CollectorParts { store, keyspace, cluster, .. } = &self.parts;
+        loop {
+            let some = again!(collect_topic(store, keyspace, cluster.incarnation, topic))?;
+            let objects: Vec<ObjectId> = some.dead.objects().collect();
+            self.stats.buried(again!(bury(store, keyspace, cluster.incarnation, &objects))?);
+            if some.done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Buries what somebody died before burying.
+    async fn walk(&self) -> Result<(), CollectError> {
+        let CollectorParts { store, keyspace, cluster, .. } = &self.parts;
+        let mut walk = BurialWalk::default();
+        while let Some(buried) = again!(walk.step(store, keyspace, cluster.incarnation))? {
+            self.stats.buried(buried);
+        }
+        Ok(())
+    }
+
+    /// Deletes what has waited long enough.
+    async fn garbage(&self) -> Result<(), CollectError> {
+        let CollectorParts { store, keyspace, cluster, bucket, .. } = &self.parts;
+        loop {
+            let queue = again!(due(store, keyspace, cluster.incarnation, self.settings.delay, AT_ONCE))?;
+            if queue.due.is_empty() {
+                return Ok(());
+            }
+            self.parts.check_claim().await?;
+            let keys: Vec<String> = queue.due.iter().map(|garbage| object_key(garbage.object)).collect();
+            bucket.delete_many(&keys).await?;
+            again!(collected(store, keyspace, cluster.incarnation, &queue.due))?;
+            let bytes = queue.due.iter().map(|garbage| garbage.size).sum();
+            self.stats.objects.fetch_add(queue.due.len() as u64, Ordering::Relaxed);
+            self.stats.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

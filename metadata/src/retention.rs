@@ -1,0 +1,110 @@
+//! Retention: up to where a partition's log has expired.
+//!
+//! As Apache Kafka's by segments, here by batches: the first batches of the log, as long as each is older than
+//! `retention.ms` by its largest timestamp, or as long as what stays behind it is not below `retention.bytes`. A batch
+//! without timestamps is never too old. Only the sealed log is looked at, and only its bytes count: what is not sealed
+//! yet stays, so nothing goes that Kafka would keep.
+//!
+//! Deliberately absent: what time it is (see `now`), and the deletion itself (see `log_starts`).
+
+use penstock_types::{Offset, TimestampMs, TopicPartition};
+
+use crate::fold::BatchEntry;
+use crate::keys::index::{self, PackedIndex};
+use crate::keys::trim::{self, Trim};
+use crate::keys::{Keyspace, log_start, seal};
+use crate::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError};
+
+/// Index values looked at in one transaction.
+const MOST_VALUES: usize = 40;
+
+/// What a partition's log keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Batches whose largest timestamp is below it are too old.
+    pub before_ms: Option<TimestampMs>,
+    /// As many bytes are kept, at least.
+    pub bytes: Option<u64>,
+}
+
+/// Where a partition's log is to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired {
+    /// The offset behind the last batch that has expired.
+    pub start: Offset,
+    /// How many batches that are, and their bytes.
+    pub batches: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// The walk from the front of a log. Pure.
+#[derive(Debug)]
+struct Walk {
+    retention: Retention,
+    log_start: Offset,
+    /// Bytes from here to the end of the sealed log.
+    left: u64,
+    expired: Option<Expired>,
+}
+
+impl Walk {
+    /// Takes in the next batch: `false` if it stays.
+    fn take(&mut self, batch: &BatchEntry) -> bool {
+        let length = u64::from(batch.facts.length);
+        let left = self.left.saturating_sub(length);
+        if batch.end_offset() <= self.log_start {
+            self.left = left;
+            return true;
+        }
+        let newest = batch.facts.max_timestamp;
+        let is_old = self.retention.before_ms.is_some_and(|before| newest >= 0 && newest < before);
+        let is_too_much = self.retention.bytes.is_some_and(|bytes| left >= bytes);
+        if !is_old && !is_too_much {
+            return false;
+        }
+        self.left = left;
+        let start = batch.end_offset();
+        let expired = self.expired.get_or_insert(Expired { start, batches: 0, bytes: 0, more: false });
+        expired.start = start;
+        expired.batches += 1;
+        expired.bytes += length;
+        true
+    }
+}
+
+/// Looks at the front of a partition's log: `None` if nothing has expired.
+pub async fn expired(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    partition: TopicPartition,
+    retention: Retention,
+) -> Result<Option<Expired>, StoreError> {
+    let mut transaction = store.begin(Priority::Batch);
+    let keys =
+        [log_start::key(keyspace, partition), seal::key(keyspace, partition), trim::key(keyspace, partition)];
+    let values = transaction.get_many(&keys, Isolation::Snapshot).await?;
+    let sealed = seal::decode(values[1].as_deref())?;
+    let trim = Trim::decode(values[2].as_deref())?;
+    let mut walk = Walk {
+        retention,
+        log_start: log_start::decode(values[0].as_deref())?,
+        left: sealed.bytes.saturating_sub(trim.bytes),
+        expired: None,
+    };
+    let range = index::from_offset(keyspace, partition, Offset::ZERO);
+    let page = transaction.range(range, RangeOptions::page(MOST_VALUES, Isolation::Snapshot)).await?;
+    for row in &page.rows {
+        let value = PackedIndex::decode(&row.value)?;
+        let mut batches = value.entries.iter().flat_map(crate::fold::LogEntry::batches);
+        if !batches.all(|batch| walk.take(&batch)) {
+            return Ok(walk.expired);
+        }
+    }
+    Ok(walk.expired.map(|expired| Expired { more: page.more, ..expired }))
+}
+
+#[cfg(test)]
+mod tests;

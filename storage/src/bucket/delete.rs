@@ -1,0 +1,79 @@
+//! Deleting many objects, with as few requests as the store can do with (a thousand to one on S3).
+
+use futures::StreamExt;
+use object_store::path::Path;
+
+use super::retry::Again;
+use super::stats::BucketStats;
+use super::{Bucket, BucketError, ErrorClass, Failure, Operation};
+
+/// Objects of one request.
+const AT_ONCE: usize = 1_000;
+
+impl Bucket {
+    /// Removes the objects. That some aren't there is no error.
+    ///
+    /// # Errors
+    /// The first that can't be removed; some of the others may be gone. It may be called again.
+    pub async fn delete_many(&self, keys: &[String]) -> Result<(), BucketError> {
+        for keys in keys.chunks(AT_ONCE) {
+            let Some(first) = keys.first() else { return Ok(()) };
+            let locations = keys
+                .iter()
+                .map(|key| self.location(Operation::Delete, key))
+                .collect::<Result<Vec<_>, _>>()?;
+            let delete = || self.delete_once(locations.clone());
+            let operation = (Operation::Delete, first.as_str());
+            self.retrying(operation, Again::Whatever, 0, self.default_deadline(), delete).await?;
+            BucketStats::add(&self.stats.deletes, keys.len() as u64);
+        }
+        Ok(())
+    }
+
+    async fn delete_once(&self, locations: Vec<Path>) -> Result<(), Failure> {
+        let mut deleted = self.store.delete_stream(futures::stream::iter(locations).map(Ok).boxed());
+        while let Some(one) = deleted.next().await {
+            if let Err(error) = one {
+                let failure = Failure::from(error);
+                if failure.class != ErrorClass::NotFound {
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures::TryStreamExt;
+    use penstock_types::SeededRandomness;
+    use tokio::time::Instant;
+
+    use crate::bucket::{Bucket, BucketOptions, Listed};
+
+    #[tokio::test]
+    async fn what_is_there_goes_and_what_is_not_is_no_error() {
+        let home = tempfile::tempdir().expect("a directory");
+        let options = BucketOptions::default();
+        let memory = Bucket::open("memory:///", &options, Arc::new(SeededRandomness::new(1)));
+        let directory = Bucket::open_directory(home.path(), &options, Arc::new(SeededRandomness::new(1)));
+        for bucket in [memory.expect("a bucket"), directory.expect("a bucket")] {
+            let keys: Vec<String> = (0..1_500).map(|number| format!("objects/aa/{number}")).collect();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            for key in keys.iter().step_by(3) {
+                bucket.put(key, vec![Bytes::from_static(b"x")], deadline).await.expect("an upload");
+            }
+            bucket.put("objects/aa/kept", vec![Bytes::from_static(b"x")], deadline).await.expect("an upload");
+            bucket.delete_many(&keys).await.expect("deleted");
+            let listed: Vec<Listed> = bucket.list("objects").try_collect().await.expect("a listing");
+            let left: Vec<&str> = listed.iter().map(|listed| listed.key.as_str()).collect();
+            assert_eq!(left, ["objects/aa/kept"]);
+            bucket.delete_many(&keys).await.expect("deleted again");
+        }
+    }
+}
