@@ -174,12 +174,15 @@ pub async fn start_on<L: Listener>(
     let (limits, server_stats) = (limits(&config).await?, Arc::new(ServerStats::default()));
     let opened = Opened { store: metadata.store(), bucket, keyspace, cluster };
     let runs_jobs = config.node.roles != Roles::Clients;
-    let Services { broker, feed, sealer, checkpoints, producer_expiry } =
-        services::start(config, parts, opened, Arc::clone(&agents), addresses.kafka).await?;
+    let services = services::start(config, parts, opened, Arc::clone(&agents), addresses.kafka).await?;
+    let Services { broker, feed, sealer, checkpoints, producer_expiry, retention, collector, sweeper } =
+        services;
     let mut metrics = gather_metrics(&broker, &server_stats, &readiness);
     metrics::sources::register_seal(&mut metrics, &sealer);
     metrics::sources::register_checkpoints(&mut metrics, &checkpoints);
     metrics::sources::register_producer_expiry(&mut metrics, &producer_expiry);
+    metrics::sources::register_retention(&mut metrics, &retention);
+    metrics::sources::register_collection(&mut metrics, &collector, &sweeper);
     metrics::sources::register_store(&mut metrics, metadata.embedded());
     let metrics = Arc::new(metrics);
 
@@ -213,6 +216,9 @@ pub async fn start_on<L: Listener>(
     if runs_jobs {
         jobs.spawn("checkpoint", |stop| checkpoints.run(stop));
         jobs.spawn("producer expiry", |stop| producer_expiry.run(stop));
+        jobs.spawn("retention", |stop| retention.run(stop));
+        jobs.spawn("collector", |stop| collector.run(stop));
+        jobs.spawn("sweeper", |stop| sweeper.run(stop));
     }
     let groups = Arc::clone(&broker.groups);
     let memberships = agents.subscribe();

@@ -261,6 +261,31 @@ options! {
 }
 
 options! {
+    "Retention and collection"
+    /// When records that have expired are deleted, and objects that nothing refers to any more. How long records are kept is
+    /// said by Kafka's own options (`retention.ms`, `retention.bytes`), how often they are looked at by
+    /// `log.retention.check.interval.ms`.
+    pub struct CollectOptions {
+        /// How long an object that nothing refers to any more stays in the bucket: longer than any fetch takes, and than a
+        /// backup of the metadata is to be of use, since a restored backup may refer to it. It stays a few minutes longer,
+        /// for the metadata store's time may jump.
+        "collect.delay.ms" => delay: Duration = "15min", in "1s" to "30d";
+        /// How often it is looked for what can be deleted.
+        "collect.interval.ms" => interval: Duration = "1min", in "1s" to "1d";
+        /// How often the bucket is listed to find objects that were put and never committed. A listing costs a request
+        /// per 1,000 objects.
+        "sweep.interval.ms" => sweep_interval: Duration = "6h", in "1s" to "30d";
+        /// How old an object without an entry in the metadata must be to be deleted, by the metadata store's time. An upload
+        /// that is not committed within it is put again.
+        "sweep.lag.ms" => sweep_lag: Duration = "2h", in "1s" to "30d";
+        /// Where fewer than three agents tell the time: how far their clocks may run ahead of the metadata store's time
+        /// between two looks. Beyond it nothing expires by age, and a warning says so: one wrong clock must not delete
+        /// what is to be kept. Generous, for laptops that sleep.
+        "retention.clock.step.max.ms" => clock_step: Duration = "7d", in "1s" to "3650d";
+    }
+}
+
+options! {
     "Logging"
     /// Log lines, on standard error.
     pub struct LogOptions {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::address::{HostPort, ObjectStoreUrl};
 use crate::agent::{
-    CacheOptions, CheckpointOptions, FetchOptions, FlushOptions, HttpOptions, LogOptions, NodeOptions,
-    ProduceOptions, SealOptions, ServerOptions, UploadOptions,
+    CacheOptions, CheckpointOptions, CollectOptions, FetchOptions, FlushOptions, HttpOptions, LogOptions,
+    NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadOptions,
 };
 use crate::broker::Layer;
 use crate::metadata::{FoundationDbOptions, MetadataKind};
@@ -126,6 +126,7 @@ components! {
     seal: SealOptions,
     /// When the sealed log's metadata is copied to the bucket.
     checkpoint: CheckpointOptions,
+    collect: CollectOptions,
     /// Log lines.
     log: LogOptions,
 }

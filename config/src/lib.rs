@@ -25,8 +25,8 @@ pub mod value;
 
 pub use address::{HostLimits, HostPort, ObjectStoreUrl};
 pub use agent::{
-    CacheOptions, CheckpointOptions, DEV_PROFILE, FetchOptions, FlushOptions, HttpOptions, LogFormat,
-    LogOptions, NodeOptions, ProduceOptions, Roles, SealOptions, ServerOptions, UploadChecksum,
+    CacheOptions, CheckpointOptions, CollectOptions, DEV_PROFILE, FetchOptions, FlushOptions, HttpOptions,
+    LogFormat, LogOptions, NodeOptions, ProduceOptions, Roles, SealOptions, ServerOptions, UploadChecksum,
     UploadOptions,
 };
 pub use config::{AgentConfig, Conflict};

@@ -29,6 +29,7 @@ mod create_partitions;
 mod create_topics;
 mod delete_acls;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_acls;
 mod describe_client_quotas;
@@ -93,6 +94,7 @@ apis! {
     InOrder ApiVersions, ApiVersionsRequest => api_versions::handle, 0..=4;
     InOrder CreateTopics, CreateTopicsRequest => create_topics::handle, 2..=7;
     InOrder DeleteTopics, DeleteTopicsRequest => delete_topics::handle, 1..=6;
+    InOrder DeleteRecords, DeleteRecordsRequest => delete_records::handle, 0..=2;
     InOrder InitProducerId, InitProducerIdRequest => init_producer_id::handle, 0..=5;
     InOrder OffsetForLeaderEpoch, OffsetForLeaderEpochRequest => offset_for_leader_epoch::handle, 2..=4;
     InOrder DescribeAcls, DescribeAclsRequest => describe_acls::handle, 1..=3;

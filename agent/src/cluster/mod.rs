@@ -30,3 +30,9 @@ impl penstock_compaction::share::Share for Cluster {
         placement::worker(&self.membership(), what).is_some_and(|worker| worker.node == self.node())
     }
 }
+
+impl penstock_compaction::retention::Clocks for Cluster {
+    fn clocks(&self) -> Vec<penstock_types::TimestampMs> {
+        Cluster::clocks(self)
+    }
+}

@@ -9,7 +9,7 @@ use penstock_metadata::agents::{Agents, RegisterError, RenewError, Wanted};
 use penstock_metadata::keys::agent::{AgentRow, Phase};
 use penstock_metadata::kv::{StoreError, Watch};
 use penstock_metadata::members::{Look, Observer};
-use penstock_types::{Clock, NodeId, Randomness, pause, pause_until};
+use penstock_types::{Clock, NodeId, Randomness, TimestampMs, pause, pause_until};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,24 @@ struct State {
     phase: Phase,
     lease_until: Instant,
     observer: Observer,
+    /// What the clocks of the live agents showed, when this agent first saw it.
+    clocks: BTreeMap<NodeId, SeenClock>,
+}
+
+/// What another agent's clock showed at a renewal.
+#[derive(Debug, Clone, Copy)]
+struct SeenClock {
+    renewal: (u64, u64),
+    shown_ms: TimestampMs,
+    at: Instant,
+}
+
+impl SeenClock {
+    /// What it shows now, about: late by as much as it took to be seen.
+    fn now_ms(&self) -> TimestampMs {
+        let passed = i64::try_from(self.at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.shown_ms.saturating_add(passed)
+    }
 }
 
 /// This agent's registration.
@@ -154,6 +172,7 @@ impl Cluster {
             phase: Phase::Starting,
             lease_until: begun + wanted.lease,
             observer,
+            clocks: BTreeMap::new(),
         };
         Ok(Arc::new(Self {
             agents,
@@ -191,6 +210,15 @@ impl Cluster {
     /// How often the lease has begun anew behind one that had ended.
     pub fn term(&self) -> u64 {
         self.state.lock().term
+    }
+
+    /// What the clocks of the live agents show now, as far as their renewals tell; this agent's own is among them.
+    pub fn clocks(&self) -> Vec<TimestampMs> {
+        let state = self.state.lock();
+        let others = state.clocks.iter().filter(|(node, _)| **node != self.node);
+        let mut clocks: Vec<TimestampMs> = others.map(|(_, seen)| seen.now_ms()).collect();
+        clocks.push(self.clock.now_ms());
+        clocks
     }
 
     /// How much of the lease is left.
@@ -328,6 +356,7 @@ impl Cluster {
             if let Some(own) = look.rows.get(&self.node) {
                 rows.insert(self.node, own.clone());
             }
+            see_clocks(&mut state.clocks, &rows);
             rows
         };
         if !rows.contains_key(&self.node) {
@@ -384,6 +413,17 @@ impl Cluster {
                 pause(self.wanted.lease / PAUSES).await;
                 Ok(())
             }
+        }
+    }
+}
+
+/// Keeps the clocks of the agents with these rows, which are all alive.
+fn see_clocks(clocks: &mut BTreeMap<NodeId, SeenClock>, rows: &BTreeMap<NodeId, AgentRow>) {
+    clocks.retain(|node, _| rows.contains_key(node));
+    for (node, row) in rows {
+        let renewal = (row.session, row.renewals);
+        if clocks.get(node).is_none_or(|seen| seen.renewal != renewal) {
+            clocks.insert(*node, SeenClock { renewal, shown_ms: row.clock_ms, at: Instant::now() });
         }
     }
 }

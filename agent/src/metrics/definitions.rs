@@ -196,6 +196,42 @@ metrics! {
     /// States of idle producers that this agent removed.
     PRODUCER_STATES_EXPIRED: Counter "penstock_producer_states_expired" in "states" by [];
 
+    /// Batches that have expired by age or size, and that this agent deleted.
+    RETENTION_BATCHES: Counter "penstock_retention_batches" in "batches" by [];
+    /// Bytes of those batches.
+    RETENTION_BYTES: Counter "penstock_retention_bytes" in "bytes" by [];
+    /// Batches below a log start that this agent took out of the index, expired or deleted otherwise.
+    RETENTION_TRIMMED: Counter "penstock_retention_trimmed_batches" in "batches" by [];
+    /// Times that this agent has looked at all its partitions for what has expired.
+    RETENTION_ROUNDS: Counter "penstock_retention_rounds" in "rounds" by [];
+    /// Looks that failed, and are made again.
+    RETENTION_FAILURES: Counter "penstock_retention_failures" in "failures" by [];
+    /// 1 while nothing expires by age, since the clock is further ahead than it may be.
+    RETENTION_WAITS_FOR_CLOCK: Gauge "penstock_retention_waits_for_clock" in "clocks" by [];
+
+    /// Objects that nothing referred to any more, deleted from the bucket by this agent.
+    COLLECTED_OBJECTS: Counter "penstock_collected_objects" in "objects" by [];
+    /// Bytes of those objects.
+    COLLECTED_BYTES: Counter "penstock_collected_bytes" in "bytes" by [];
+    /// Objects that this agent found to be referred to by nothing any more.
+    BURIED_OBJECTS: Counter "penstock_buried_objects" in "objects" by [];
+    /// Objects of which more has left the log than was ever appended: a contradiction, to be looked at.
+    BURIAL_CONTRADICTIONS: Counter "penstock_burial_contradictions" in "objects" by [];
+    /// Deleted topics whose rows this agent took out of the metadata store.
+    COLLECTED_TOPICS: Counter "penstock_collected_topics" in "topics" by [];
+    /// Rounds of the collector that failed, and are made again.
+    COLLECTION_FAILURES: Counter "penstock_collection_failures" in "rounds" by [];
+    /// Sweeps of the bucket that went to the end.
+    SWEEPS: Counter "penstock_sweeps" in "sweeps" by [];
+    /// Objects that were never committed, deleted by a sweep of this agent's.
+    SWEPT_OBJECTS: Counter "penstock_swept_objects" in "objects" by [];
+    /// Rows of objects that nobody needs any more, cleared by a sweep of this agent's.
+    SWEPT_ROWS: Counter "penstock_swept_rows" in "rows" by [];
+    /// Objects of earlier incarnations that nothing refers to, found by the last sweep: left to an operator.
+    SWEEP_FOREIGN: Gauge "penstock_sweep_foreign_objects" in "objects" by [];
+    /// Sweeps that failed, and are made again.
+    SWEEP_FAILURES: Counter "penstock_sweep_failures" in "sweeps" by [];
+
     /// Commits of the embedded metadata store, by whether they succeeded or were refused for a conflict or their age.
     STORE_COMMITS: Counter "penstock_store_commits" in "transactions" by ["outcome"];
     /// Groups of commits that the embedded metadata store wrote together, by the number of their commits.

@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use penstock_compaction::checkpoint::{CheckpointStats, Checkpoints};
+use penstock_compaction::collector::{Collector, CollectorStats};
 use penstock_compaction::producer_expiry::ProducerExpiry;
+use penstock_compaction::retention::{Retention, RetentionStats};
 use penstock_compaction::sealer::{SealStats, Sealer};
+use penstock_compaction::sweeper::{Sweeper, SweeperStats};
 use penstock_metadata::keys::agent::Phase;
 use penstock_metadata::kv::embedded::{EmbeddedStats, EmbeddedStore, GROUP_SIZES};
 use penstock_metadata::topics::TopicCatalog;
@@ -250,6 +253,43 @@ pub fn register_producer_expiry(metrics: &mut Metrics, expiry: &Arc<ProducerExpi
     metrics.value(metric::PRODUCER_STATES_EXPIRED, move || {
         of_removed.stats().removed.load(Ordering::Relaxed) as f64
     });
+}
+
+/// Adds the metrics of retention.
+pub fn register_retention(metrics: &mut Metrics, retention: &Arc<Retention>) {
+    let count = |metrics: &mut Metrics, definition, pick: fn(&RetentionStats) -> &AtomicU64| {
+        let retention = Arc::clone(retention);
+        metrics.value(definition, move || pick(retention.stats()).load(Ordering::Relaxed) as f64);
+    };
+    count(metrics, metric::RETENTION_BATCHES, |stats| &stats.batches);
+    count(metrics, metric::RETENTION_BYTES, |stats| &stats.bytes);
+    count(metrics, metric::RETENTION_TRIMMED, |stats| &stats.trimmed);
+    count(metrics, metric::RETENTION_ROUNDS, |stats| &stats.rounds);
+    count(metrics, metric::RETENTION_FAILURES, |stats| &stats.failures);
+    count(metrics, metric::RETENTION_WAITS_FOR_CLOCK, |stats| &stats.waits_for_clock);
+}
+
+/// Adds the metrics of the jobs that delete from the bucket.
+pub fn register_collection(metrics: &mut Metrics, collector: &Arc<Collector>, sweeper: &Arc<Sweeper>) {
+    let collected = |metrics: &mut Metrics, definition, pick: fn(&CollectorStats) -> &AtomicU64| {
+        let collector = Arc::clone(collector);
+        metrics.value(definition, move || pick(collector.stats()).load(Ordering::Relaxed) as f64);
+    };
+    collected(metrics, metric::COLLECTED_OBJECTS, |stats| &stats.objects);
+    collected(metrics, metric::COLLECTED_BYTES, |stats| &stats.bytes);
+    collected(metrics, metric::BURIED_OBJECTS, |stats| &stats.buried);
+    collected(metrics, metric::BURIAL_CONTRADICTIONS, |stats| &stats.contradictions);
+    collected(metrics, metric::COLLECTED_TOPICS, |stats| &stats.topics);
+    collected(metrics, metric::COLLECTION_FAILURES, |stats| &stats.failures);
+    let swept = |metrics: &mut Metrics, definition, pick: fn(&SweeperStats) -> &AtomicU64| {
+        let sweeper = Arc::clone(sweeper);
+        metrics.value(definition, move || pick(sweeper.stats()).load(Ordering::Relaxed) as f64);
+    };
+    swept(metrics, metric::SWEEPS, |stats| &stats.rounds);
+    swept(metrics, metric::SWEPT_OBJECTS, |stats| &stats.deleted);
+    swept(metrics, metric::SWEPT_ROWS, |stats| &stats.rows);
+    swept(metrics, metric::SWEEP_FOREIGN, |stats| &stats.foreign);
+    swept(metrics, metric::SWEEP_FAILURES, |stats| &stats.failures);
 }
 
 /// Adds the metrics of the embedded metadata store; without one they have no values.

@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use penstock_compaction::checkpoint::{CheckpointParts, CheckpointSettings, Checkpoints};
+use penstock_compaction::collector::{Collector, CollectorParts, CollectorSettings};
 use penstock_compaction::producer_expiry::{ProducerExpiry, ProducerExpirySettings};
+use penstock_compaction::retention::{Retention, RetentionParts, RetentionSettings};
 use penstock_compaction::sealer::{SealSettings, Sealer};
+use penstock_compaction::sweeper::{Sweeper, SweeperSettings};
 use penstock_config::broker::BrokerConfig;
-use penstock_config::{AgentConfig, CacheOptions, CheckpointOptions, FetchOptions, GroupOptions};
+use penstock_config::{
+    AgentConfig, CacheOptions, CheckpointOptions, CollectOptions, FetchOptions, GroupOptions,
+};
 use penstock_metadata::commit::Committer;
 use penstock_metadata::feed_watch::FeedWatch;
 use penstock_metadata::ground::CatalogGround;
@@ -57,6 +62,9 @@ pub(super) struct Services {
     pub(super) sealer: Arc<Sealer>,
     pub(super) checkpoints: Arc<Checkpoints>,
     pub(super) producer_expiry: Arc<ProducerExpiry>,
+    pub(super) retention: Arc<Retention>,
+    pub(super) collector: Arc<Collector>,
+    pub(super) sweeper: Arc<Sweeper>,
 }
 
 async fn open_catalog(
@@ -127,6 +135,30 @@ pub(super) async fn start(
         },
         Arc::clone(&agents) as _,
     );
+    let collector_parts = CollectorParts {
+        store: Arc::clone(&store),
+        keyspace: keyspace.clone(),
+        cluster: cluster.clone(),
+        bucket: Arc::clone(&bucket),
+        share: Arc::clone(&agents) as _,
+    };
+    let collector = Collector::new(collector_parts.clone(), collector_settings(&config.collect));
+    let sweeper = Sweeper::new(collector_parts, sweeper_settings(&config.collect));
+    let retention = Retention::new(
+        RetentionParts {
+            store: Arc::clone(&store),
+            keyspace: keyspace.clone(),
+            incarnation: cluster.incarnation,
+            topics: Arc::clone(&topics),
+            clocks: Arc::clone(&agents) as _,
+            share: Arc::clone(&agents) as _,
+            collected: Arc::clone(collector.stats()),
+        },
+        RetentionSettings {
+            interval: milliseconds(&options, "log.retention.check.interval.ms"),
+            clock_step: config.collect.clock_step,
+        },
+    );
     let produce_parts = ProduceParts {
         store: Arc::clone(&store),
         committer,
@@ -181,7 +213,8 @@ pub(super) async fn start(
         cluster: agents,
         traffic: Traffic::default(),
     });
-    Ok(Services { broker, feed, sealer, checkpoints, producer_expiry: producer_expiry_job })
+    let producer_expiry = producer_expiry_job;
+    Ok(Services { broker, feed, sealer, checkpoints, producer_expiry, retention, collector, sweeper })
 }
 
 fn milliseconds(options: &BrokerConfig, name: &str) -> Duration {
@@ -225,6 +258,14 @@ fn checkpoint_settings(options: &CheckpointOptions) -> CheckpointSettings {
     let look = (options.interval / 10).clamp(Duration::from_millis(100), Duration::from_secs(30));
     let bytes_per_second = options.slot_bytes_per_second.get();
     CheckpointSettings { interval: options.interval, bytes_per_second, look }
+}
+
+fn collector_settings(options: &CollectOptions) -> CollectorSettings {
+    CollectorSettings { delay: options.delay.saturating_add(JUMP), interval: options.interval }
+}
+
+fn sweeper_settings(options: &CollectOptions) -> SweeperSettings {
+    SweeperSettings { lag: options.sweep_lag.saturating_add(JUMP), interval: options.sweep_interval }
 }
 
 fn fetch_settings(options: &FetchOptions) -> FetchSettings {

@@ -326,7 +326,7 @@ pub const DEFINITIONS: &[TopicDefinition] = &[
             ConfigType::Long,
             "-1",
             Validator::Any,
-            Support::NotYet,
+            Support::Honoured,
             "The size of a partition beyond which its oldest records are deleted, in bytes; -1: without limit. Under \
              the delete policy.",
         ),
@@ -338,7 +338,7 @@ pub const DEFINITIONS: &[TopicDefinition] = &[
             ConfigType::Long,
             "604800000",
             Validator::AtLeast(-1),
-            Support::NotYet,
+            Support::Honoured,
             "The age beyond which records are deleted, in milliseconds; -1: without limit. Under the delete policy.",
         ),
         synonyms: &[

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_types::{Clock, Incarnation, Randomness};
+use penstock_types::{Clock, Incarnation, Offset, Randomness, TopicPartition};
 
 use crate::keys::Keyspace;
 use crate::kv::{Outcome, SharedStore, StoreError};
+use crate::log_starts::{MoveError, NewStart, move_log_starts};
 use crate::transact::{Policy, TransactError};
 
 /// The most topics that one transaction changes.
@@ -34,6 +35,15 @@ impl TopicAdmin {
         randomness: Arc<dyn Randomness>,
     ) -> Self {
         Self { store, keyspace, incarnation, clock, randomness }
+    }
+
+    /// Moves log starts, as [`crate::log_starts`] says; answers in the order asked for.
+    pub async fn move_log_starts(
+        &self,
+        wanted: &[(TopicPartition, NewStart)],
+        request: Request,
+    ) -> Vec<Result<Offset, MoveError>> {
+        move_log_starts(&self.store, &self.keyspace, self.incarnation, request.policy(), wanted).await
     }
 }
 
