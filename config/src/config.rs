@@ -126,6 +126,7 @@ components! {
     seal: SealOptions,
     /// When the sealed log's metadata is copied to the bucket.
     checkpoint: CheckpointOptions,
+    /// When what has expired, and what nothing refers to, is deleted.
     collect: CollectOptions,
     /// Log lines.
     log: LogOptions,
