@@ -480,5 +480,18 @@ def leader_epochs(world):
     world.ask("OffsetForLeaderEpoch", body, version)
 
 
-ACTIONS = ((produce, 14), (produce_packed, 4), (produce_many, 5), (produce_bad, 10), (produce_idempotent, 12), (bump_epoch, 1),
+def delete_records(world):
+    """Some of a log, all of it, nothing, more than there is."""
+    random = world.random
+    topic = world.some_topic()
+    partition = random.randrange(topic.partitions + 1)
+    end = topic.end(partition)
+    offset = random.choice((-1, 0, end // 4, end // 2, end // 2, end, end + 1, -2, random.randint(0, end + 1)))
+    name = topic.name if random.random() < 0.95 else world.fresh("missing")
+    body = {"Topics": [{"Name": name, "Partitions": [{"PartitionIndex": partition, "Offset": offset}]}],
+            "TimeoutMs": 20000}
+    world.ask("DeleteRecords", body)
+
+
+ACTIONS = ((produce, 14), (produce_packed, 4), (produce_many, 5), (produce_bad, 10), (produce_idempotent, 12), (bump_epoch, 1), (delete_records, 3),
            (fetch, 14), (fetch_session, 12), (list_offsets, 9), (leader_epochs, 2))

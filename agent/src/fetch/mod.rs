@@ -306,6 +306,12 @@ impl Fetch {
             }
             _ => Vec::new(),
         };
+        // What should be there is not: deleted since the view was validated, or compacted away.
+        if batches.first().is_some_and(|first| first.base_offset > offset)
+            && offset < view.fresh_log_start().await?
+        {
+            return Err(PartitionError::OffsetOutOfRange);
+        }
         let reached = batches.last().map_or(offset, penstock_metadata::fold::BatchEntry::end_offset);
         let aborted = match isolation {
             IsolationLevel::ReadCommitted if target.elsewhere.is_none() => {
