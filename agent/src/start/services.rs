@@ -142,8 +142,8 @@ pub(super) async fn start(
         bucket: Arc::clone(&bucket),
         share: Arc::clone(&agents) as _,
     };
-    let collector = Collector::new(collector_parts.clone(), collector_settings(&config.collect));
-    let sweeper = Sweeper::new(collector_parts, sweeper_settings(&config.collect));
+    let collector = Collector::new(collector_parts.clone(), collector_settings(&config));
+    let sweeper = Sweeper::new(collector_parts, sweeper_settings(&config));
     let retention = Retention::new(
         RetentionParts {
             store: Arc::clone(&store),
@@ -260,12 +260,22 @@ fn checkpoint_settings(options: &CheckpointOptions) -> CheckpointSettings {
     CheckpointSettings { interval: options.interval, bytes_per_second, look }
 }
 
-fn collector_settings(options: &CollectOptions) -> CollectorSettings {
-    CollectorSettings { delay: options.delay.saturating_add(JUMP), interval: options.interval }
+/// How far the versions of the store may jump: those of a store on this machine don't.
+fn jump(config: &AgentConfig) -> Duration {
+    match config.node.metadata {
+        MetadataKind::FoundationDb(_) => JUMP,
+        MetadataKind::Embedded | MetadataKind::Memory => Duration::ZERO,
+    }
 }
 
-fn sweeper_settings(options: &CollectOptions) -> SweeperSettings {
-    SweeperSettings { lag: options.sweep_lag.saturating_add(JUMP), interval: options.sweep_interval }
+fn collector_settings(config: &AgentConfig) -> CollectorSettings {
+    let options = &config.collect;
+    CollectorSettings { delay: options.delay.saturating_add(jump(config)), interval: options.interval }
+}
+
+fn sweeper_settings(config: &AgentConfig) -> SweeperSettings {
+    let options = &config.collect;
+    SweeperSettings { lag: options.sweep_lag.saturating_add(jump(config)), interval: options.sweep_interval }
 }
 
 fn fetch_settings(options: &FetchOptions) -> FetchSettings {
