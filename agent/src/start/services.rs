@@ -13,7 +13,7 @@ use penstock_compaction::sealer::{SealSettings, Sealer};
 use penstock_compaction::sweeper::{Sweeper, SweeperSettings};
 use penstock_config::broker::BrokerConfig;
 use penstock_config::{
-    AgentConfig, CacheOptions, CheckpointOptions, CollectOptions, FetchOptions, GroupOptions,
+    AgentConfig, CacheOptions, CheckpointOptions, FetchOptions, GroupOptions, MetadataKind,
 };
 use penstock_metadata::commit::Committer;
 use penstock_metadata::feed_watch::FeedWatch;
