@@ -16,6 +16,7 @@ use penstock_types::{
 use tokio::time::Instant;
 
 use crate::append::{Append, ObjectToCommit, PartitionGround, ProducerGround, RowToWrite};
+use crate::burial;
 use crate::keys::Keyspace;
 use crate::keys::allocation;
 use crate::keys::cluster::{cutoff_key, decode_cutoff};
@@ -176,8 +177,13 @@ impl<G: TopicGround> Committer<G> {
             let object = &objects[index];
             let first_n = append.next_n();
             let appended = append.object(object);
+            // All of it was there before, or refused: nothing will ever refer to it.
+            let is_garbage = appended.verdicts.len() == object.batches.len();
+            if is_garbage {
+                burial::enqueue(transaction, &self.keyspace, self.incarnation, object.id, object.size);
+            }
             let row = ObjectRow {
-                state: ObjectState::Committed,
+                state: if is_garbage { ObjectState::Tombstone } else { ObjectState::Committed },
                 stamp: Versionstamp::ZERO,
                 incarnation: self.incarnation,
                 first_n,

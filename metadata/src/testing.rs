@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_types::{
-    Incarnation, ObjectId, Offset, PartitionIndex, SeededRandomness, TestClock, TopicId, TopicPartition,
+    Incarnation, ObjectId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Randomness, SeededRandomness,
+    Sequence, TestClock, TopicId, TopicPartition,
 };
 
 use crate::append::{BatchToCommit, ObjectToCommit};
@@ -15,7 +16,7 @@ use crate::commit::{Committer, ObjectOutcome};
 use crate::fold::{BatchEntry, BatchSource};
 use crate::ground::AllExist;
 use crate::keys::dead;
-use crate::keys::log::BatchFacts;
+use crate::keys::log::{BatchFacts, BatchProducer};
 use crate::keys::object::{self, ObjectRow};
 use crate::keys::{Family, Keyspace, topic};
 use crate::kv::memory::MemoryStore;
@@ -36,6 +37,7 @@ pub(crate) const BATCH_BYTES: u32 = 100;
 pub(crate) struct World {
     pub(crate) store: SharedStore,
     pub(crate) keyspace: Keyspace,
+    numbers: SeededRandomness,
 }
 
 /// A partition of the one topic.
@@ -46,7 +48,7 @@ pub(crate) fn partition(index: i32) -> TopicPartition {
 impl World {
     pub(crate) async fn new() -> Self {
         let store: SharedStore = MemoryStore::new(Arc::new(SeededRandomness::new(1)));
-        let world = Self { store, keyspace: Keyspace::new(b"c/") };
+        let world = Self { store, keyspace: Keyspace::new(b"c/"), numbers: SeededRandomness::new(2) };
         let (randomness, clock) = (SeededRandomness::new(1), TestClock::at(5));
         cluster::open_or_create(&world.store, &world.keyspace, &randomness, &clock).await.expect("a cluster");
         world.set(&topic::row_key(&world.keyspace, partition(0).topic), b"there").await;
@@ -66,8 +68,18 @@ impl World {
 
     /// The same, of batches with that largest timestamp.
     pub(crate) async fn commit_at(&self, batches: &[(i32, u32)], timestamp: i64) -> ObjectId {
+        self.commit_all(batches, timestamp, None).await
+    }
+
+    /// The same, of an idempotent producer that begins at sequence 0.
+    pub(crate) async fn commit_from(&self, batches: &[(i32, u32)], producer: i64) -> ObjectId {
+        self.commit_all(batches, 1, Some(producer)).await
+    }
+
+    async fn commit_all(&self, batches: &[(i32, u32)], timestamp: i64, producer: Option<i64>) -> ObjectId {
+        let mut sequence = 0;
         let version = self.store.begin(Priority::Default).read_version().await.expect("a version");
-        let id = ObjectId::new(INCARNATION, version, 0);
+        let id = ObjectId::new(INCARNATION, version, self.numbers.next_u64());
         let batches: Vec<BatchToCommit> = batches
             .iter()
             .enumerate()
@@ -80,7 +92,11 @@ impl World {
                     flags: 0,
                     base_timestamp: timestamp,
                     max_timestamp: timestamp,
-                    producer: None,
+                    producer: producer.map(|id| {
+                        let base_sequence = Sequence::new(sequence);
+                        sequence += *records as i32;
+                        BatchProducer { id: ProducerId::new(id), epoch: ProducerEpoch::new(0), base_sequence }
+                    }),
                 },
                 refused: None,
             })

@@ -52,3 +52,18 @@ async fn a_contradiction_is_left_as_it_is() {
     assert_eq!(step, Some(Buried { contradictions: 1, ..Buried::default() }));
     assert_eq!(world.object(object).await.expect("a row").state, ObjectState::Committed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_object_of_which_nothing_was_appended_is_garbage_at_once() {
+    let world = World::new().await;
+    let (first, again) =
+        (world.commit_from(&[(0, 5), (0, 5)], 7).await, world.commit_from(&[(0, 5), (0, 5)], 7).await);
+    assert_eq!(world.object(first).await.expect("a row").state, ObjectState::Committed);
+    let row = world.object(again).await.expect("a row");
+    assert_eq!((row.state, row.appended()), (ObjectState::Tombstone, 0));
+    assert!(matches!(row.fate(1), crate::keys::object::Fate::Duplicate(_)), "whoever sent it is told so");
+    let queue = world.rows(Family::Garbage).await;
+    let queued: Vec<_> =
+        queue.iter().map(|row| garbage::decode(&world.keyspace, row).expect("a row").object).collect();
+    assert_eq!(queued, [again]);
+}

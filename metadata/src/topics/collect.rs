@@ -4,15 +4,17 @@
 //! Nothing is written under the id of a deleted topic, so what is found only gets less. Each page reads what it takes out
 //! serializably: two that collect the same topic don't count anything twice.
 
-use penstock_types::{Incarnation, TopicId};
+use std::collections::BTreeSet;
+
+use penstock_types::{Incarnation, TopicId, TopicPartition};
 
 use crate::burial::Dead;
-use crate::codec::Corrupt;
+use crate::codec::{Corrupt, Reader};
 use crate::fold::LogEntry;
 use crate::keys::index::PackedIndex;
 use crate::keys::log::LogRow;
 use crate::keys::topic::{deleted_key, row_key};
-use crate::keys::{Family, Keyspace};
+use crate::keys::{Family, Keyspace, read_partition};
 use crate::kv::{
     Isolation, KeyRange, Priority, RangeOptions, Row, SharedStore, StoreError, WriteConflict, limits,
     prefixed,
@@ -80,6 +82,11 @@ pub async fn collect_topic(
         for row in &page.rows {
             count_dead(family, row, &mut collected.dead)?;
         }
+        if family == Family::Seal {
+            let partitions = page.rows.iter().map(|row| partition_of(keyspace, row));
+            let partitions = partitions.collect::<Result<BTreeSet<_>, _>>()?;
+            visible::outdates_checkpoints(&mut *transaction, keyspace, &partitions);
+        }
         let mut end = last.key.to_vec();
         end.push(0);
         collected.rows = page.rows.len() as u64;
@@ -97,6 +104,12 @@ fn rows_of(keyspace: &Keyspace, family: Family, topic: TopicId) -> KeyRange {
     let mut prefix = keyspace.family(family);
     prefix.extend_from_slice(topic.as_bytes());
     prefixed(&prefix)
+}
+
+fn partition_of(keyspace: &Keyspace, seal: &Row) -> Result<TopicPartition, Corrupt> {
+    let corrupt = Corrupt { family: "seal", reason: "a key of another family" };
+    let rest = keyspace.strip(Family::Seal, &seal.key).ok_or(corrupt)?;
+    read_partition(&mut Reader::new("seal", rest))
 }
 
 fn count_dead(family: Family, row: &Row, dead: &mut Dead) -> Result<(), Corrupt> {

@@ -1,4 +1,6 @@
 use super::*;
+use crate::keys::checkpoint;
+use crate::keys::feed::Slot;
 use crate::keys::topic::encode_deleted;
 use crate::log_starts::NewStart;
 use crate::testing::{INCARNATION, World, partition};
@@ -12,6 +14,13 @@ async fn delete(world: &World) {
     let key = deleted_key(&world.keyspace, topic);
     transaction.set_stamped_value(&key, &row.value, row.stamp_at, WriteConflict::Yes);
     transaction.commit().await.expect("a commit");
+}
+
+async fn seals_of(world: &World) -> i64 {
+    let key = checkpoint::seals_key(&world.keyspace, Slot::of(partition(0)));
+    let mut transaction = world.store.begin(Priority::Default);
+    let seals = transaction.get(&key, Isolation::Snapshot).await.expect("a store");
+    checkpoint::decode_seals(seals.as_deref()).expect("a count")
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,6 +40,7 @@ async fn everything_of_a_deleted_topic_goes_and_its_objects_are_garbage() {
     let refused = collect_topic(&world.store, &world.keyspace, INCARNATION, topic).await;
     assert_eq!(refused, Ok(Collected { done: true, ..Collected::default() }), "it isn't deleted");
     delete(&world).await;
+    let seals = seals_of(&world).await;
     let mut steps = 0;
     loop {
         let step =
@@ -47,6 +57,7 @@ async fn everything_of_a_deleted_topic_goes_and_its_objects_are_garbage() {
     }
     assert!(world.rows(Family::Dead).await.is_empty());
     assert_eq!(world.rows(Family::Garbage).await.len(), objects.len());
+    assert!(seals_of(&world).await > seals, "the checkpoint says what is no more");
     let deleted = world.rows(Family::Topic).await;
     assert!(deleted.is_empty(), "the durable row went last");
 }
