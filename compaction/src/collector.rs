@@ -27,6 +27,8 @@ use crate::share::Share;
 
 /// Objects that are deleted with one request.
 const AT_ONCE: usize = 1_000;
+/// Rounds between two walks over all dead counts.
+const WALK_EVERY: u32 = 60;
 /// Deleted topics that are looked at together.
 const TOPICS: usize = 100;
 
@@ -127,16 +129,26 @@ impl Collector {
 
     /// Runs until cancelled.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let failed = |outcome: Result<(), CollectError>| {
+            if let Err(error) = outcome {
+                self.stats.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%error, "what nothing refers to is deleted later");
+            }
+        };
         let rounds = async {
             loop {
                 pause(self.settings.interval).await;
-                if let Err(error) = self.round().await {
-                    self.stats.failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(%error, "what nothing refers to is deleted later");
-                }
+                failed(self.round().await);
             }
         };
-        stop.run_until_cancelled(rounds).await.unwrap_or(());
+        // It looks at every object that is partly dead, for what rarely happens.
+        let walks = async {
+            loop {
+                pause(self.settings.interval * WALK_EVERY).await;
+                failed(self.walk().await);
+            }
+        };
+        stop.run_until_cancelled(futures::future::join(rounds, walks)).await.map_or((), |((), ())| ());
     }
 
     /// Does what is to be done now.
@@ -144,15 +156,25 @@ impl Collector {
     /// # Errors
     /// After the first part that fails; what was done before is done.
     pub async fn round(&self) -> Result<(), CollectError> {
+        // Whatever becomes of the others, each is tried.
         let share = &self.parts.share;
-        if share.is_mine("deleted topics") {
-            self.topics().await?;
+        let garbage = if share.is_mine("garbage") { self.garbage().await } else { Ok(()) };
+        let topics = if share.is_mine("deleted topics") { self.topics().await } else { Ok(()) };
+        garbage.and(topics)
+    }
+
+    /// Buries what somebody died before burying.
+    ///
+    /// # Errors
+    /// After the first page that fails.
+    pub async fn walk(&self) -> Result<(), CollectError> {
+        if !self.parts.share.is_mine("burial walk") {
+            return Ok(());
         }
-        if share.is_mine("burial walk") {
-            self.walk().await?;
-        }
-        if share.is_mine("garbage") {
-            self.garbage().await?;
+        let CollectorParts { store, keyspace, cluster, .. } = &self.parts;
+        let mut walk = BurialWalk::default();
+        while let Some(buried) = again!(walk.step(store, keyspace, cluster.incarnation))? {
+            self.stats.buried(buried);
         }
         Ok(())
     }
@@ -191,16 +213,6 @@ impl Collector {
                 return Ok(());
             }
         }
-    }
-
-    /// Buries what somebody died before burying.
-    async fn walk(&self) -> Result<(), CollectError> {
-        let CollectorParts { store, keyspace, cluster, .. } = &self.parts;
-        let mut walk = BurialWalk::default();
-        while let Some(buried) = again!(walk.step(store, keyspace, cluster.incarnation))? {
-            self.stats.buried(buried);
-        }
-        Ok(())
     }
 
     /// Deletes what has waited long enough.

@@ -7,23 +7,23 @@
 //! A batch expires at the latest one round after the seal has reached it and its age is over: `seal.age.ms` and
 //! `log.retention.check.interval.ms` together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use penstock_metadata::burial::{Dead, bury};
+use penstock_metadata::burial::bury;
 use penstock_metadata::keys::Keyspace;
 use penstock_metadata::keys::feed::Slot;
 use penstock_metadata::kv::{SharedStore, StoreError};
 use penstock_metadata::log_starts::{MoveError, NewStart, move_log_starts};
 use penstock_metadata::now::{TimeError, now};
-use penstock_metadata::retention::{Retention as Rules, expired};
+use penstock_metadata::retention::{Expired, Retention as Rules, expired};
 use penstock_metadata::topics::{Topic, TopicCatalog};
 use penstock_metadata::transact::Policy;
 use penstock_metadata::trimming::{Untrimmed, trim_partition};
-use penstock_types::{Incarnation, ObjectId, Offset, PartitionIndex, TimestampMs, TopicPartition, pause};
+use penstock_types::{Incarnation, ObjectId, PartitionIndex, TimestampMs, TopicPartition, pause};
 use tokio_util::sync::CancellationToken;
 
 use crate::again;
@@ -128,9 +128,26 @@ impl Retention {
         let now_ms = self.now().await;
         let mut starts = Vec::new();
         for (partition, rules) in self.rules(now_ms) {
-            match self.expire(partition, rules).await {
-                Ok(start) => starts.extend(start.map(|start| (partition, NewStart::At(start)))),
-                Err(error) => self.failed(partition, &error),
+            loop {
+                let found = match self.expire(partition, rules).await {
+                    Ok(Some(found)) => found,
+                    Ok(None) => break,
+                    Err(error) => {
+                        self.failed(partition, &error);
+                        break;
+                    }
+                };
+                let start = (partition, NewStart::At(found.start));
+                if !found.more {
+                    starts.push(start);
+                    break;
+                }
+                // A backlog: what was found goes first, so that the next look begins behind it.
+                self.move_starts(&[start]).await;
+                if let Err(error) = self.trim_one(partition).await {
+                    self.failed(partition, &error);
+                    break;
+                }
             }
             if starts.len() >= MOVES {
                 self.move_starts(&std::mem::take(&mut starts)).await;
@@ -191,12 +208,12 @@ impl Retention {
     }
 
     /// Where the log is to start, if something has expired.
-    async fn expire(&self, partition: TopicPartition, rules: Rules) -> Result<Option<Offset>, StoreError> {
+    async fn expire(&self, partition: TopicPartition, rules: Rules) -> Result<Option<Expired>, StoreError> {
         let RetentionParts { store, keyspace, .. } = &self.parts;
         let Some(found) = again!(expired(store, keyspace, partition, rules))? else { return Ok(None) };
         self.stats.batches.fetch_add(found.batches, Ordering::Relaxed);
         self.stats.bytes.fetch_add(found.bytes, Ordering::Relaxed);
-        Ok(Some(found.start))
+        Ok(Some(found))
     }
 
     async fn move_starts(&self, starts: &[(TopicPartition, NewStart)]) {
@@ -229,19 +246,15 @@ impl Retention {
 
     async fn trim_one(&self, partition: TopicPartition) -> Result<(), StoreError> {
         let RetentionParts { store, keyspace, incarnation, collected, .. } = &self.parts;
-        let mut dead = Dead::default();
         loop {
             let trimmed = again!(trim_partition(store, keyspace, *incarnation, partition))?;
             self.stats.trimmed.fetch_add(trimmed.batches, Ordering::Relaxed);
-            dead.extend(trimmed.dead);
+            let objects: Vec<ObjectId> = trimmed.dead.objects().collect();
+            collected.buried(again!(bury(store, keyspace, *incarnation, &objects))?);
             if !trimmed.more {
-                break;
+                return Ok(());
             }
         }
-        let objects: BTreeSet<ObjectId> = dead.objects().collect();
-        let objects: Vec<ObjectId> = objects.into_iter().collect();
-        collected.buried(again!(bury(store, keyspace, *incarnation, &objects))?);
-        Ok(())
     }
 
     fn failed(&self, partition: TopicPartition, error: &dyn std::error::Error) {

@@ -83,10 +83,14 @@ impl Sweeper {
                 if !is_due || !self.parts.share.is_mine("sweep") {
                     continue;
                 }
-                swept = Some(Instant::now());
-                if let Err(error) = self.round().await {
-                    self.stats.failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(%error, "the bucket was not swept to its end");
+                let begun = Instant::now();
+                match self.round().await {
+                    Ok(()) => swept = Some(begun),
+                    // At the next look again.
+                    Err(error) => {
+                        self.stats.failures.fetch_add(1, Ordering::Relaxed);
+                        tracing::warn!(%error, "the bucket was not swept to its end");
+                    }
                 }
             }
         };

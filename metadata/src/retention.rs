@@ -94,7 +94,7 @@ pub async fn expired(
         left: sealed.bytes.saturating_sub(trim.bytes),
         expired: None,
     };
-    let range = index::from_offset(keyspace, partition, Offset::ZERO);
+    let range = index::from_offset(keyspace, partition, trim.below);
     let page = transaction.range(range, RangeOptions::page(MOST_VALUES, Isolation::Snapshot)).await?;
     for row in &page.rows {
         let value = PackedIndex::decode(&row.value)?;

@@ -101,7 +101,7 @@ pub async fn trim_partition(
     if values[0].is_none() || trim.below >= start {
         return Ok(Trimmed::default());
     }
-    let range = index::from_offset(keyspace, partition, Offset::ZERO);
+    let range = index::from_offset(keyspace, partition, trim.below);
     let page = transaction.range(range, RangeOptions::page(MOST_VALUES, Isolation::Snapshot)).await?;
     let mut trimmed = Trimmed { more: page.more, ..Trimmed::default() };
     for row in &page.rows {

@@ -33,6 +33,7 @@ async fn what_nothing_refers_to_is_deleted_after_the_delay() {
     let kept = world.put(&[(0, 3), (1, 1)]).await;
     delete_records(&world, 0).await;
     let job = job(&world);
+    job.walk().await.expect("a walk");
     job.round().await.expect("a round");
     assert_eq!(world.objects().await, keys(&[gone, kept]), "a reader may still be at it");
     assert_eq!(job.stats().buried.load(Ordering::Relaxed), 1);
@@ -42,7 +43,7 @@ async fn what_nothing_refers_to_is_deleted_after_the_delay() {
     assert_eq!(job.stats().objects.load(Ordering::Relaxed), 1);
     assert_eq!(job.stats().bytes.load(Ordering::Relaxed), 1_000);
     delete_records(&world, 1).await;
-    job.round().await.expect("a round");
+    job.walk().await.expect("a walk");
     wait().await;
     job.round().await.expect("a round");
     assert!(world.objects().await.is_empty());
@@ -80,7 +81,7 @@ async fn nothing_is_deleted_from_a_bucket_that_is_not_ours() {
     let gone = world.put(&[(0, 3)]).await;
     delete_records(&world, 0).await;
     let job = job(&world);
-    job.round().await.expect("a round");
+    job.walk().await.expect("a walk");
     wait().await;
     let cluster = &world.cluster.cluster_id;
     world.bucket.raise_claim(cluster, Incarnation::new(2)).await.expect("raised");

@@ -135,3 +135,18 @@ async fn a_clock_that_jumps_ahead_expires_nothing_by_age() {
     assert_eq!(ahead.stats().waits_for_clock.load(Ordering::Relaxed), 0);
     assert_eq!(log(&world, aged).await.0, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_goes_in_one_round() {
+    let world = World::without_topics().await;
+    let aged = topic(&world, "aged", &[("retention.ms", "1000")]).await;
+    for _ in 0..150 {
+        world.put_at(&[(aged, 1)], 1).await;
+        world.seal_one(aged).await;
+    }
+    let job = job(&world, HOUR_MS).await;
+    job.round().await.expect("a round");
+    assert_eq!(log(&world, aged).await, (150, 0));
+    assert_eq!(job.parts.collected.buried.load(Ordering::Relaxed), 150);
+    assert_eq!(job.stats().batches.load(Ordering::Relaxed), 150);
+}
