@@ -6,6 +6,7 @@
 //!
 //! The bucket's claim is read before anything is deleted: a cluster whose bucket was taken over deletes nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use penstock_metadata::burial::{BurialWalk, Buried, bury};
 use penstock_metadata::collection::{collected, due};
 use penstock_metadata::keys::Keyspace;
 use penstock_metadata::keys::cluster::ClusterIdentity;
+use penstock_metadata::keys::garbage::Garbage;
 use penstock_metadata::keys::topic::DeletedTopicRow;
 use penstock_metadata::kv::{Priority, SharedStore, StoreError, limits};
 use penstock_metadata::topics::{collect_topic, deleted_topics};
@@ -220,16 +222,30 @@ impl Collector {
         let CollectorParts { store, keyspace, cluster, bucket, .. } = &self.parts;
         loop {
             let queue = again!(due(store, keyspace, cluster.incarnation, self.settings.delay, AT_ONCE))?;
+            for wrong in &queue.wrong {
+                self.stats.contradictions.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(object = %wrong.object, "an object in the garbage queue is not garbage; it is left");
+            }
             if queue.due.is_empty() {
                 return Ok(());
             }
             self.parts.check_claim().await?;
             let keys: Vec<String> = queue.due.iter().map(|garbage| object_key(garbage.object)).collect();
-            bucket.delete_many(&keys).await?;
-            again!(collected(store, keyspace, cluster.incarnation, &queue.due))?;
-            let bytes = queue.due.iter().map(|garbage| garbage.size).sum();
-            self.stats.objects.fetch_add(queue.due.len() as u64, Ordering::Relaxed);
+            let refused: BTreeMap<usize, BucketError> =
+                bucket.delete_many(&keys).await?.into_iter().collect();
+            if let Some((index, error)) = refused.first_key_value() {
+                self.stats.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(object = %queue.due[*index].object, objects = refused.len(), %error, "objects can't be deleted");
+            }
+            let gone = queue.due.into_iter().enumerate().filter(|(index, _)| !refused.contains_key(index));
+            let gone: Vec<Garbage> = gone.map(|(_, garbage)| garbage).collect();
+            again!(collected(store, keyspace, cluster.incarnation, &gone))?;
+            let bytes = gone.iter().map(|garbage| garbage.size).sum();
+            self.stats.objects.fetch_add(gone.len() as u64, Ordering::Relaxed);
             self.stats.bytes.fetch_add(bytes, Ordering::Relaxed);
+            if !refused.is_empty() {
+                return Ok(());
+            }
         }
     }
 }

@@ -137,9 +137,15 @@ impl Sweeper {
         if nobodys.is_empty() {
             return Ok(());
         }
+        // A listing takes its time.
+        self.parts.check_claim().await?;
         let keys: Vec<String> = nobodys.iter().map(|id| object_key(*id)).collect();
-        bucket.delete_many(&keys).await?;
-        self.stats.deleted.fetch_add(keys.len() as u64, Ordering::Relaxed);
+        let refused = bucket.delete_many(&keys).await?;
+        if let Some((index, error)) = refused.first() {
+            self.stats.failures.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(object = %nobodys[*index], objects = refused.len(), %error, "objects can't be deleted");
+        }
+        self.stats.deleted.fetch_add((keys.len() - refused.len()) as u64, Ordering::Relaxed);
         tracing::info!(objects = keys.len(), first = %nobodys[0], "objects that were never committed are deleted");
         Ok(())
     }

@@ -28,6 +28,8 @@ const PAGE: usize = 1_000;
 pub struct Queue {
     /// What has waited long enough, oldest first.
     pub due: Vec<Garbage>,
+    /// What has waited, too, and is not garbage by its row: a contradiction, left for somebody to look at.
+    pub wrong: Vec<Garbage>,
     /// How long the first of the others has waited, if there is one.
     pub waits: Option<Duration>,
 }
@@ -55,6 +57,18 @@ pub async fn due(
             queue.waits = Some(waited);
             break;
         }
+    }
+    let keys: Vec<_> = queue.due.iter().map(|garbage| object::key(keyspace, garbage.object)).collect();
+    let rows = transaction.get_many(&keys, Isolation::Snapshot).await?;
+    for (garbage, row) in std::mem::take(&mut queue.due).into_iter().zip(rows) {
+        let is_garbage = match row {
+            None => true,
+            Some(row) => {
+                let state = ObjectRow::decode(&row)?.state;
+                matches!(state, ObjectState::Tombstone | ObjectState::Collected)
+            }
+        };
+        if is_garbage { queue.due.push(garbage) } else { queue.wrong.push(garbage) }
     }
     Ok(queue)
 }

@@ -86,3 +86,20 @@ async fn rows_below_the_cutoff_that_nobody_needs_go() {
     assert!(world.object(live).await.is_some() && world.object(later).await.is_some());
     assert_eq!(world.rows(crate::keys::Family::Object).await.len(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_its_row_calls_alive_is_not_due_whatever_the_queue_says() {
+    let world = World::new().await;
+    let (gone, live) = (one_buried(&world).await, world.commit(&[(1, 1)]).await);
+    let mut transaction = world.store.begin(Priority::Default);
+    crate::burial::enqueue(&mut *transaction, &world.keyspace, INCARNATION, live, 1);
+    transaction.commit().await.expect("a commit");
+    tokio::time::advance(DELAY + Duration::from_secs(1)).await;
+    let found = queue(&world).await;
+    let objects = |garbage: &[Garbage]| garbage.iter().map(|garbage| garbage.object).collect::<Vec<_>>();
+    assert_eq!((objects(&found.due), objects(&found.wrong)), (vec![gone], vec![live]));
+    let all: Vec<Garbage> = found.due.iter().chain(&found.wrong).copied().collect();
+    collected(&world.store, &world.keyspace, INCARNATION, &all).await.expect("collected");
+    assert_eq!(world.object(live).await.expect("a row").state, ObjectState::Committed);
+    assert_eq!(objects(&queue(&world).await.wrong), [live], "somebody has to look at it");
+}
