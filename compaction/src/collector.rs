@@ -150,7 +150,7 @@ impl Collector {
                 failed(self.walk().await);
             }
         };
-        stop.run_until_cancelled(futures::future::join(rounds, walks)).await.map_or((), |((), ())| ());
+        let _cancelled = stop.run_until_cancelled(futures::future::join(rounds, walks)).await;
     }
 
     /// Does what is to be done now.

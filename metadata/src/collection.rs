@@ -88,28 +88,24 @@ pub async fn collected(
         let keys: Vec<_> = deleted.iter().map(|gone| object::key(keyspace, gone.object)).collect();
         let values = transaction.get_many(&keys, Isolation::Serializable).await?;
         for ((gone, key), value) in deleted.iter().zip(&keys).zip(values) {
+            let row = value.map(|value| ObjectRow::decode(&value)).transpose()?;
+            match row {
+                Some(row) if row.state == ObjectState::Tombstone && cutoff.refuses(&gone.object) => {
+                    transaction.clear(key, WriteConflict::Yes);
+                }
+                Some(row) if row.state == ObjectState::Tombstone => {
+                    let row = ObjectRow { state: ObjectState::Collected, ..row };
+                    transaction.set(key, &row.encode(), WriteConflict::Yes);
+                }
+                // Never garbage: it stays in the queue, for somebody to see.
+                Some(row) if row.state != ObjectState::Collected => continue,
+                // Somebody else was faster.
+                Some(_) | None => {}
+            }
             let mut queued = garbage::prefix(keyspace, gone.incarnation);
             queued.extend_from_slice(gone.stamp.as_bytes());
             queued.extend_from_slice(gone.object.as_bytes());
             transaction.clear(&queued, WriteConflict::Yes);
-            let Some(value) = value else { continue };
-            let row = ObjectRow::decode(&value)?;
-            match row.state {
-                ObjectState::Tombstone if cutoff.refuses(&gone.object) => {
-                    transaction.clear(key, WriteConflict::Yes);
-                }
-                ObjectState::Tombstone => {
-                    let row = ObjectRow { state: ObjectState::Collected, ..row };
-                    transaction.set(key, &row.encode(), WriteConflict::Yes);
-                }
-                // Somebody else was faster.
-                ObjectState::Collected => {}
-                ObjectState::Committed | ObjectState::Intent => {
-                    let reason =
-                        format!("object {} was in the garbage queue and is not garbage", gone.object);
-                    return Err(StoreError::Failed { reason });
-                }
-            }
         }
         transaction.commit().await?;
     }

@@ -2,7 +2,7 @@ use penstock_config::broker::BrokerConfig;
 use penstock_metadata::keys::{index, log_start};
 use penstock_metadata::kv::{Isolation, Priority, RangeOptions};
 use penstock_metadata::topics::{NewTopic, Request, Terms, TopicAdmin};
-use penstock_types::{SeededRandomness, TestClock};
+use penstock_types::{Offset, SeededRandomness, TestClock};
 
 use super::*;
 use crate::share::Everything;

@@ -11,23 +11,35 @@ use super::{Bucket, BucketError, ErrorClass, Failure, Operation};
 const AT_ONCE: usize = 1_000;
 
 impl Bucket {
-    /// Removes the objects. That some aren't there is no error.
+    /// Removes the objects. That some aren't there is no error. Gives those that the store refuses to remove, by their
+    /// place in `keys`, with its reason: the others are gone.
     ///
     /// # Errors
-    /// The first that can't be removed; some of the others may be gone. It may be called again.
-    pub async fn delete_many(&self, keys: &[String]) -> Result<(), BucketError> {
-        for keys in keys.chunks(AT_ONCE) {
-            let Some(first) = keys.first() else { return Ok(()) };
-            let locations = keys
-                .iter()
-                .map(|key| self.location(Operation::Delete, key))
-                .collect::<Result<Vec<_>, _>>()?;
+    /// Where the store can't be reached or asks for less; some of them may be gone. It may be called again.
+    pub async fn delete_many(&self, keys: &[String]) -> Result<Vec<(usize, BucketError)>, BucketError> {
+        let mut refused = Vec::new();
+        for (chunk, keys) in keys.chunks(AT_ONCE).enumerate() {
+            let Some(first) = keys.first() else { break };
+            let locations = keys.iter().map(|key| self.location(Operation::Delete, key));
+            let locations = locations.collect::<Result<Vec<_>, _>>()?;
             let delete = || self.delete_once(locations.clone());
             let operation = (Operation::Delete, first.as_str());
-            self.retrying(operation, Again::Whatever, 0, self.default_deadline(), delete).await?;
-            BucketStats::add(&self.stats.deletes, keys.len() as u64);
+            match self.retrying(operation, Again::Whatever, 0, self.default_deadline(), delete).await {
+                Ok(()) => BucketStats::add(&self.stats.deletes, keys.len() as u64),
+                Err(error) if error.class.is_retriable() => return Err(error),
+                // Which of them it is that can't be removed, only each alone tells.
+                Err(_) => {
+                    for (index, key) in keys.iter().enumerate() {
+                        match self.delete(key).await {
+                            Err(error) if error.class.is_retriable() => return Err(error),
+                            Err(error) => refused.push((chunk * AT_ONCE + index, error)),
+                            Ok(()) => {}
+                        }
+                    }
+                }
+            }
         }
-        Ok(())
+        Ok(refused)
     }
 
     async fn delete_once(&self, locations: Vec<Path>) -> Result<(), Failure> {
