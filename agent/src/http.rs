@@ -55,6 +55,7 @@ fn router(state: HttpState) -> Router {
         .route("/cluster", get(cluster::show))
         .route("/admin/drain", post(admin::drain))
         .route("/admin/abort", post(admin::abort))
+        .route("/admin/accept-clock", post(admin::accept_clock))
         .with_state(state)
 }
 
@@ -66,6 +67,7 @@ async fn index() -> Html<&'static str> {
          <li><a href=/health/ready>/health/ready</a>: 200 while Kafka clients are served, else 503 with the reason\
          <li><a href=/cluster>/cluster</a>: the agents that are alive, as JSON (<code>penstock cluster</code>)\
          <li>POST /admin/drain: send clients to the other agents, finish, and stop\
+         <li>POST /admin/accept-clock: what the agents' clocks show is right, records may expire by it again\
          </ul>\n",
     )
 }

@@ -14,10 +14,10 @@ use std::time::Duration;
 use penstock_metadata::burial::{BurialWalk, Buried, bury};
 use penstock_metadata::collection::{collected, due};
 use penstock_metadata::keys::Keyspace;
-use penstock_metadata::keys::cluster::ClusterIdentity;
+use penstock_metadata::keys::cluster::{ClusterIdentity, begin_key, decode_begin};
 use penstock_metadata::keys::garbage::Garbage;
 use penstock_metadata::keys::topic::DeletedTopicRow;
-use penstock_metadata::kv::{Priority, SharedStore, StoreError, limits};
+use penstock_metadata::kv::{Isolation, Priority, SharedStore, StoreError, limits};
 use penstock_metadata::topics::{collect_topic, deleted_topics};
 use penstock_storage::bucket::{Bucket, BucketError, ClaimError};
 use penstock_storage::object::object_key;
@@ -27,8 +27,6 @@ use tokio_util::sync::CancellationToken;
 use crate::again;
 use crate::share::Share;
 
-/// Objects that are deleted with one request.
-const AT_ONCE: usize = 1_000;
 /// Rounds between two walks over all dead counts.
 const WALK_EVERY: u32 = 60;
 /// Deleted topics that are looked at together.
@@ -188,14 +186,16 @@ impl Collector {
         loop {
             let mut transaction = store.begin(Priority::Batch);
             let now = transaction.read_version().await?;
+            let begin = transaction.get(&begin_key(keyspace), Isolation::Snapshot).await?;
+            let begin = decode_begin(begin.as_deref(), cluster.incarnation).map_err(StoreError::from)?;
             let deleted = deleted_topics(&mut *transaction, keyspace, after, TOPICS).await?;
             drop(transaction);
             let Some(last) = deleted.last() else { return Ok(()) };
             after = Some(last.id);
             let is_due = |topic: &&DeletedTopicRow| {
-                let since = topic.deleted.stamp.version().get();
-                topic.deleted.incarnation < cluster.incarnation
-                    || limits::time_of(now.get().saturating_sub(since)) >= self.settings.delay
+                let is_earlier = topic.deleted.incarnation < cluster.incarnation;
+                let since = if is_earlier { begin } else { topic.deleted.stamp.version() };
+                limits::time_of(now.get().saturating_sub(since.get())) >= self.settings.delay
             };
             for topic in deleted.iter().filter(is_due) {
                 self.topic(topic.id).await?;
@@ -220,14 +220,19 @@ impl Collector {
     /// Deletes what has waited long enough.
     async fn garbage(&self) -> Result<(), CollectError> {
         let CollectorParts { store, keyspace, cluster, bucket, .. } = &self.parts;
+        let mut after = None;
         loop {
-            let queue = again!(due(store, keyspace, cluster.incarnation, self.settings.delay, AT_ONCE))?;
+            let queue = again!(due(store, keyspace, cluster.incarnation, self.settings.delay, after.as_ref()))?;
+            after = queue.last;
             for wrong in &queue.wrong {
                 self.stats.contradictions.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(object = %wrong.object, "an object in the garbage queue is not garbage; it is left");
             }
             if queue.due.is_empty() {
-                return Ok(());
+                match after {
+                    Some(_) => continue,
+                    None => return Ok(()),
+                }
             }
             self.parts.check_claim().await?;
             let keys: Vec<String> = queue.due.iter().map(|garbage| object_key(garbage.object)).collect();
@@ -243,7 +248,8 @@ impl Collector {
             let bytes = gone.iter().map(|garbage| garbage.size).sum();
             self.stats.objects.fetch_add(gone.len() as u64, Ordering::Relaxed);
             self.stats.bytes.fetch_add(bytes, Ordering::Relaxed);
-            if !refused.is_empty() {
+            // What was refused stays in the queue, and is tried again in the next round.
+            if after.is_none() {
                 return Ok(());
             }
         }

@@ -35,6 +35,19 @@ const MOVES: usize = 200;
 /// A transaction of the job is given up after so long, and tried in the next round.
 const POLICY: Policy = Policy::background(Duration::from_secs(10));
 
+/// How often log starts are moved by options that change all the time.
+const ATTEMPTS: u32 = 5;
+/// Clocks that differ by more are told of.
+const SPREAD: Duration = Duration::from_secs(300);
+
+/// What has expired in a partition, by which rules.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    partition: TopicPartition,
+    rules: Rules,
+    expired: Expired,
+}
+
 /// The clocks of the live agents.
 pub trait Clocks: Debug + Send + Sync + 'static {
     /// What each of them shows, in milliseconds since the epoch; this agent's own is among them.
@@ -65,6 +78,8 @@ pub struct RetentionStats {
     pub failures: AtomicU64,
     /// 1 while nothing expires by age since the clock can't be believed.
     pub waits_for_clock: AtomicU64,
+    /// How far the agents' clocks are apart, in milliseconds, at the last look.
+    pub clocks_apart_ms: AtomicU64,
 }
 
 /// What the job is made of.
@@ -126,36 +141,41 @@ impl Retention {
     pub async fn round(&self) -> Result<(), StoreError> {
         self.parts.topics.refresh().await?;
         let now_ms = self.now().await;
-        let mut starts = Vec::new();
+        let mut found = Vec::new();
         for (partition, rules) in self.rules(now_ms) {
-            loop {
-                let found = match self.expire(partition, rules).await {
-                    Ok(Some(found)) => found,
-                    Ok(None) => break,
-                    Err(error) => {
-                        self.failed(partition, &error);
-                        break;
-                    }
-                };
-                let start = (partition, NewStart::At(found.start));
-                if !found.more {
-                    starts.push(start);
-                    break;
-                }
-                // A backlog: what was found goes first, so that the next look begins behind it.
-                self.move_starts(&[start]).await;
-                if let Err(error) = self.trim_one(partition).await {
-                    self.failed(partition, &error);
-                    break;
-                }
+            if let Err(error) = self.look(partition, rules, now_ms, &mut found).await {
+                self.failed(partition, &error);
             }
-            if starts.len() >= MOVES {
-                self.move_starts(&std::mem::take(&mut starts)).await;
+            if found.len() >= MOVES {
+                self.move_starts(std::mem::take(&mut found), now_ms).await;
             }
         }
-        self.move_starts(&starts).await;
+        self.move_starts(found, now_ms).await;
         self.trim().await?;
         self.stats.rounds.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Looks at a partition. A backlog goes piece by piece, so that each look begins behind what went; the rest is left to
+    /// be moved with that of others.
+    async fn look(
+        &self,
+        partition: TopicPartition,
+        rules: Rules,
+        now_ms: Option<TimestampMs>,
+        found: &mut Vec<Found>,
+    ) -> Result<(), StoreError> {
+        while let Some(expired) = self.expire(partition, rules).await? {
+            let start = Found { partition, rules, expired };
+            if !expired.more {
+                found.push(start);
+                return Ok(());
+            }
+            if !self.move_starts(vec![start], now_ms).await {
+                return Ok(());
+            }
+            self.trim_one(partition).await?;
+        }
         Ok(())
     }
 
@@ -165,6 +185,7 @@ impl Retention {
         let mut attempts = 0;
         loop {
             let clocks = clocks.clocks();
+            self.compare(&clocks);
             let reckoned = now(store, keyspace, *incarnation, &clocks, self.settings.clock_step).await;
             match reckoned {
                 Ok(now_ms) => {
@@ -182,6 +203,16 @@ impl Retention {
                     return None;
                 }
             }
+        }
+    }
+
+    /// Says so where clocks differ: what is reckoned from them is then late, or wrong.
+    fn compare(&self, clocks: &[TimestampMs]) {
+        let (Some(first), Some(last)) = (clocks.iter().min(), clocks.iter().max()) else { return };
+        let apart = Duration::from_millis(last.abs_diff(*first));
+        self.stats.clocks_apart_ms.store(last.abs_diff(*first), Ordering::Relaxed);
+        if apart > SPREAD {
+            tracing::warn!(seconds = apart.as_secs(), "agents' clocks are far apart: records may expire late");
         }
     }
 
@@ -209,23 +240,51 @@ impl Retention {
 
     /// Where the log is to start, if something has expired.
     async fn expire(&self, partition: TopicPartition, rules: Rules) -> Result<Option<Expired>, StoreError> {
-        let RetentionParts { store, keyspace, .. } = &self.parts;
-        let Some(found) = again!(expired(store, keyspace, partition, rules))? else { return Ok(None) };
-        self.stats.batches.fetch_add(found.batches, Ordering::Relaxed);
-        self.stats.bytes.fetch_add(found.bytes, Ordering::Relaxed);
-        Ok(Some(found))
+        let RetentionParts { store, keyspace, incarnation, .. } = &self.parts;
+        again!(expired(store, keyspace, *incarnation, partition, rules))
     }
 
-    async fn move_starts(&self, starts: &[(TopicPartition, NewStart)]) {
-        let RetentionParts { store, keyspace, incarnation, .. } = &self.parts;
-        let moved = move_log_starts(store, keyspace, *incarnation, POLICY, starts).await;
-        for ((partition, _), moved) in starts.iter().zip(moved) {
-            match moved {
-                // A topic that is gone has nothing to expire.
-                Ok(_) | Err(MoveError::NoTopic(_)) => {}
-                Err(error) => self.failed(*partition, &error),
+    /// Moves log starts, unless options have changed since so that something else has expired: whether all were moved.
+    async fn move_starts(&self, mut found: Vec<Found>, now_ms: Option<TimestampMs>) -> bool {
+        let RetentionParts { store, keyspace, incarnation, topics, .. } = &self.parts;
+        let (mut all, mut attempts) = (true, 0);
+        while !found.is_empty() {
+            let by = topics.version();
+            let wanted = found.len();
+            found.retain(|found| {
+                let topic = topics.by_id(found.partition.topic);
+                topic.and_then(|topic| kept(&topic, now_ms)) == Some(found.rules)
+            });
+            all &= found.len() == wanted;
+            let starts: Vec<_> = found
+                .iter()
+                .map(|found| (found.partition, NewStart::Expired { at: found.expired.start, by }))
+                .collect();
+            let moved = move_log_starts(store, keyspace, *incarnation, POLICY, &starts).await;
+            let mut changed = Vec::new();
+            for (found, moved) in found.into_iter().zip(moved) {
+                match moved {
+                    Ok(_) => {
+                        self.stats.batches.fetch_add(found.expired.batches, Ordering::Relaxed);
+                        self.stats.bytes.fetch_add(found.expired.bytes, Ordering::Relaxed);
+                    }
+                    Err(MoveError::OptionsChanged) => changed.push(found),
+                    // A topic that is gone has nothing to expire.
+                    Err(MoveError::NoTopic(_)) => all = false,
+                    Err(error) => {
+                        all = false;
+                        self.failed(found.partition, &error);
+                    }
+                }
+            }
+            found = changed;
+            attempts += 1;
+            if !found.is_empty() && (attempts >= ATTEMPTS || topics.refresh().await.is_err()) {
+                // In the next round, by the options that are in force then.
+                return false;
             }
         }
+        all
     }
 
     /// Takes what lies below log starts out of the index.
@@ -269,10 +328,11 @@ fn kept(topic: &Topic, now_ms: Option<TimestampMs>) -> Option<Rules> {
     if !config.cleanup_policy.delete {
         return None;
     }
+    let age = config.retention.filter(|_| now_ms.is_some());
     let before_ms = config.retention.zip(now_ms).map(|(retention, now_ms)| {
         now_ms.saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX))
     });
-    let rules = Rules { before_ms, bytes: config.retention_bytes };
+    let rules = Rules { before_ms, age, bytes: config.retention_bytes };
     (rules != Rules::default()).then_some(rules)
 }
 

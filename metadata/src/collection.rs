@@ -12,7 +12,7 @@ use std::time::Duration;
 use penstock_types::{Incarnation, ObjectId, StoreVersion};
 
 use crate::keys::Keyspace;
-use crate::keys::cluster::{Cutoff, cutoff_key, decode_cutoff, encode_cutoff};
+use crate::keys::cluster::{Cutoff, begin_key, cutoff_key, decode_begin, decode_cutoff, encode_cutoff};
 use crate::keys::garbage::{self, Garbage};
 use crate::keys::object::{self, ObjectRow, ObjectState};
 use crate::kv::{
@@ -20,8 +20,8 @@ use crate::kv::{
 };
 use crate::visible;
 
-/// Rows of one transaction.
-const PAGE: usize = 1_000;
+/// Rows of one transaction: a row has verdicts of 80 kB at most.
+const PAGE: usize = 64;
 
 /// The front of the garbage queue.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,32 +32,40 @@ pub struct Queue {
     pub wrong: Vec<Garbage>,
     /// How long the first of the others has waited, if there is one.
     pub waits: Option<Duration>,
+    /// The last of what has waited long enough, where there may be more behind it.
+    pub last: Option<Garbage>,
 }
 
-/// Reads what may be deleted: what has been in the queue for `delay` by the store's versions. What was buried in an
-/// earlier incarnation has waited since before this one began.
+/// Reads what may be deleted, behind `after`: what has been in the queue for `delay` by the store's versions. What was
+/// buried in an earlier incarnation waits from the beginning of this one.
 pub async fn due(
     store: &SharedStore,
     keyspace: &Keyspace,
     incarnation: Incarnation,
     delay: Duration,
-    limit: usize,
+    after: Option<&Garbage>,
 ) -> Result<Queue, StoreError> {
     let mut transaction = store.begin(Priority::Batch);
     let now = transaction.read_version().await?;
-    let options = RangeOptions::page(limit, Isolation::Snapshot);
-    let page = transaction.range(garbage::queue(keyspace), options).await?;
+    let begin = transaction.get(&begin_key(keyspace), Isolation::Snapshot).await?;
+    let begin = decode_begin(begin.as_deref(), incarnation)?;
+    let mut range = garbage::queue(keyspace);
+    if let Some(after) = after {
+        range.start = single_key(&garbage::key(keyspace, after)).end;
+    }
+    let page = transaction.range(range, RangeOptions::page(PAGE, Isolation::Snapshot)).await?;
     let mut queue = Queue::default();
     for row in &page.rows {
         let found = garbage::decode(keyspace, row)?;
-        let waited = limits::time_of(now.get().saturating_sub(found.stamp.version().get()));
-        if found.incarnation < incarnation || waited >= delay {
-            queue.due.push(found);
-        } else {
+        let since = if found.incarnation < incarnation { begin } else { found.stamp.version() };
+        let waited = limits::time_of(now.get().saturating_sub(since.get()));
+        if waited < delay {
             queue.waits = Some(waited);
             break;
         }
+        queue.due.push(found);
     }
+    queue.last = if queue.waits.is_none() && page.more { queue.due.last().copied() } else { None };
     let keys: Vec<_> = queue.due.iter().map(|garbage| object::key(keyspace, garbage.object)).collect();
     let rows = transaction.get_many(&keys, Isolation::Snapshot).await?;
     for (garbage, row) in std::mem::take(&mut queue.due).into_iter().zip(rows) {
@@ -102,10 +110,7 @@ pub async fn collected(
                 // Somebody else was faster.
                 Some(_) | None => {}
             }
-            let mut queued = garbage::prefix(keyspace, gone.incarnation);
-            queued.extend_from_slice(gone.stamp.as_bytes());
-            queued.extend_from_slice(gone.object.as_bytes());
-            transaction.clear(&queued, WriteConflict::Yes);
+            transaction.clear(&garbage::key(keyspace, gone), WriteConflict::Yes);
         }
         transaction.commit().await?;
     }

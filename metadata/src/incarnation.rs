@@ -10,6 +10,7 @@
 //! - The feeds go: they hold versions of the older life, which can't be compared with those of the new one, and a view
 //!   is newer than a feed that isn't there.
 //! - The registrations of agents go.
+//! - The version is written down: what has waited since the older life waits from here on.
 //! - Which checkpoints are current is forgotten: what a backup calls current the older life may have deleted since. The
 //!   checkpoint job writes every slot anew.
 //! - Producer ids go on far above those of the backup: ids that were given out since the backup was taken are in use by
@@ -31,8 +32,8 @@ use tokio::time::Instant;
 use crate::cluster::{OLDEST_SCHEMA_READ, OpenError, SCHEMA_VERSION, check_schema};
 use crate::keys::agent::{self, AgentRow};
 use crate::keys::cluster::{
-    ClusterIdentity, Cutoff, bump_metadata_version, cutoff_key, decode_identity, encode_cutoff, identity_key,
-    with_incarnation,
+    ClusterIdentity, Cutoff, begin_key, bump_metadata_version, cutoff_key, decode_identity, encode_begin,
+    encode_cutoff, identity_key, with_incarnation,
 };
 use crate::keys::feed::{self, Slot};
 use crate::keys::{Family, Keyspace, allocation, checkpoint};
@@ -188,6 +189,7 @@ async fn raise_in(
     transaction.set(&key, &with_incarnation(&value, to)?, WriteConflict::Yes);
     let cutoff = Cutoff { incarnation: to, version: StoreVersion::ZERO };
     transaction.set(&cutoff_key(keyspace), &encode_cutoff(cutoff), WriteConflict::Yes);
+    transaction.set(&begin_key(keyspace), &encode_begin(to, look.version), WriteConflict::Yes);
     if !penstock_types::planted!("feeds-outlive-the-raise") {
         transaction.clear_range(prefixed(&keyspace.family(Family::Feed)), WriteConflict::Yes);
     }

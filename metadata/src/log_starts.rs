@@ -10,6 +10,7 @@ use std::convert::Infallible;
 
 use penstock_types::{Incarnation, Offset, TopicId, TopicPartition};
 
+use crate::keys::cluster::{MetadataVersion, decode_metadata_version, metadata_version_key};
 use crate::keys::counters::{self, Counters, Stripe};
 use crate::keys::topic::row_key;
 use crate::keys::{Keyspace, log_start};
@@ -27,6 +28,13 @@ pub enum NewStart {
     At(Offset),
     /// At the log's end: everything goes.
     End,
+    /// At this offset, by options that were read at a metadata version.
+    Expired {
+        /// Where.
+        at: Offset,
+        /// The version of the topics and options that say so.
+        by: MetadataVersion,
+    },
 }
 
 /// Why a log start was not moved. It did not happen, but for a store error whose outcome says otherwise.
@@ -41,6 +49,9 @@ pub enum MoveError {
         /// The log's end.
         end: Offset,
     },
+    /// Topics or options have changed since it was told what has expired.
+    #[error("topics or options have changed meanwhile")]
+    OptionsChanged,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -84,6 +95,9 @@ async fn move_in(
     let rows = transaction.get_many(&keys, Isolation::Serializable).await?;
     let live: BTreeSet<TopicId> =
         topics.into_iter().zip(rows).filter_map(|(topic, row)| row.map(|_| topic)).collect();
+    // A topic's own options are in its row, which conflicts; the brokers' are in this version's.
+    let options = transaction.get(&metadata_version_key(keyspace), Isolation::Snapshot).await?;
+    let options = decode_metadata_version(options.as_deref())?;
     let stripes: BTreeSet<Stripe> = wanted.iter().map(|(partition, _)| Stripe::of(*partition)).collect();
     let mut keys: Vec<_> = stripes.iter().map(|stripe| counters::key(keyspace, *stripe)).collect();
     keys.extend(wanted.iter().map(|(partition, _)| log_start::key(keyspace, *partition)));
@@ -106,7 +120,12 @@ async fn move_in(
                 answers.push(Err(MoveError::BehindEnd { end }));
                 continue;
             }
-            NewStart::At(offset) => *offset,
+            NewStart::Expired { by, .. } if *by != options => {
+                answers.push(Err(MoveError::OptionsChanged));
+                continue;
+            }
+            // By what has expired: it was there then, and ends where it did.
+            NewStart::At(offset) | NewStart::Expired { at: offset, .. } => *offset,
             NewStart::End => end,
         };
         if new > start {

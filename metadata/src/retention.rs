@@ -2,18 +2,21 @@
 //!
 //! As Apache Kafka's by segments, here by batches: the first batches of the log, as long as each is older than
 //! `retention.ms` by its largest timestamp, or as long as what stays behind it is not below `retention.bytes`. A batch
-//! without timestamps is never too old. Only the sealed log is looked at, and only its bytes count: what is not sealed
+//! without timestamps is as old as its place in the store's order (Kafka: as its segment's file). Only the sealed log is looked at, and only its bytes count: what is not sealed
 //! yet stays, so nothing goes that Kafka would keep.
 //!
 //! Deliberately absent: what time it is (see `now`), and the deletion itself (see `log_starts`).
 
-use penstock_types::{Offset, TimestampMs, TopicPartition};
+use std::time::Duration;
+
+use penstock_types::{Incarnation, Offset, StoreVersion, TimestampMs, TopicPartition};
 
 use crate::fold::BatchEntry;
+use crate::keys::cluster::{begin_key, decode_begin};
 use crate::keys::index::{self, PackedIndex};
 use crate::keys::trim::{self, Trim};
 use crate::keys::{Keyspace, log_start, seal};
-use crate::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError};
+use crate::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, limits, single_key};
 
 /// Index values looked at in one transaction.
 const MOST_VALUES: usize = 40;
@@ -23,6 +26,8 @@ const MOST_VALUES: usize = 40;
 pub struct Retention {
     /// Batches whose largest timestamp is below it are too old.
     pub before_ms: Option<TimestampMs>,
+    /// Batches without timestamps are too old that long after they were appended.
+    pub age: Option<Duration>,
     /// As many bytes are kept, at least.
     pub bytes: Option<u64>,
 }
@@ -44,6 +49,8 @@ pub struct Expired {
 #[derive(Debug)]
 struct Walk {
     retention: Retention,
+    /// The current incarnation, where it began, and the version now.
+    life: (Incarnation, StoreVersion, StoreVersion),
     log_start: Offset,
     /// Bytes from here to the end of the sealed log.
     left: u64,
@@ -60,7 +67,10 @@ impl Walk {
             return true;
         }
         let newest = batch.facts.max_timestamp;
-        let is_old = self.retention.before_ms.is_some_and(|before| newest >= 0 && newest < before);
+        let is_old = match newest {
+            0.. => self.retention.before_ms.is_some_and(|before| newest < before),
+            _ => self.retention.age.is_some_and(|age| self.age(batch) > age),
+        };
         let is_too_much = self.retention.bytes.is_some_and(|bytes| left >= bytes);
         if !is_old && !is_too_much {
             return false;
@@ -75,35 +85,63 @@ impl Walk {
     }
 }
 
+impl Walk {
+    /// How long ago a batch was appended, by the store's versions; those of earlier incarnations can't be compared.
+    fn age(&self, batch: &BatchEntry) -> Duration {
+        let (incarnation, begin, now) = self.life;
+        let since = if batch.at.incarnation < incarnation { begin } else { batch.at.stamp.version() };
+        limits::time_of(now.get().saturating_sub(since.get()))
+    }
+}
+
 /// Looks at the front of a partition's log: `None` if nothing has expired.
 pub async fn expired(
     store: &SharedStore,
     keyspace: &Keyspace,
+    incarnation: Incarnation,
     partition: TopicPartition,
     retention: Retention,
 ) -> Result<Option<Expired>, StoreError> {
     let mut transaction = store.begin(Priority::Batch);
-    let keys =
-        [log_start::key(keyspace, partition), seal::key(keyspace, partition), trim::key(keyspace, partition)];
+    let now = transaction.read_version().await?;
+    let keys = [
+        log_start::key(keyspace, partition),
+        seal::key(keyspace, partition),
+        trim::key(keyspace, partition),
+        begin_key(keyspace),
+    ];
     let values = transaction.get_many(&keys, Isolation::Snapshot).await?;
     let sealed = seal::decode(values[1].as_deref())?;
     let trim = Trim::decode(values[2].as_deref())?;
     let mut walk = Walk {
         retention,
+        life: (incarnation, decode_begin(values[3].as_deref(), incarnation)?, now),
         log_start: log_start::decode(values[0].as_deref())?,
         left: sealed.bytes.saturating_sub(trim.bytes),
         expired: None,
     };
-    let range = index::from_offset(keyspace, partition, trim.below);
-    let page = transaction.range(range, RangeOptions::page(MOST_VALUES, Isolation::Snapshot)).await?;
-    for row in &page.rows {
-        let value = PackedIndex::decode(&row.value)?;
-        let mut batches = value.entries.iter().flat_map(crate::fold::LogEntry::batches);
-        if !batches.all(|batch| walk.take(&batch)) {
-            return Ok(walk.expired);
+    if retention.before_ms.is_none() && retention.bytes.is_none_or(|bytes| walk.left <= bytes) {
+        return Ok(None);
+    }
+    let mut range = index::from_offset(keyspace, partition, trim.below);
+    let mut looked_at = 0;
+    loop {
+        // Mostly nothing has expired, and the first value says so.
+        let most = if looked_at == 0 { 1 } else { MOST_VALUES - looked_at };
+        let page = transaction.range(range.clone(), RangeOptions::page(most, Isolation::Snapshot)).await?;
+        for row in &page.rows {
+            let value = PackedIndex::decode(&row.value)?;
+            let mut batches = value.entries.iter().flat_map(crate::fold::LogEntry::batches);
+            if !batches.all(|batch| walk.take(&batch)) {
+                return Ok(walk.expired);
+            }
+        }
+        looked_at += page.rows.len();
+        match page.rows.last() {
+            Some(last) if page.more && looked_at < MOST_VALUES => range.start = single_key(&last.key).end,
+            _ => return Ok(walk.expired.map(|expired| Expired { more: page.more, ..expired })),
         }
     }
-    Ok(walk.expired.map(|expired| Expired { more: page.more, ..expired }))
 }
 
 #[cfg(test)]

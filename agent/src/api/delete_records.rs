@@ -93,6 +93,8 @@ fn refusal(error: &MoveError) -> ResponseError {
     match error {
         MoveError::NoTopic(_) => ResponseError::UnknownTopicOrPartition,
         MoveError::BehindEnd { .. } => ResponseError::OffsetOutOfRange,
+        // Only what expires by options asks for that.
+        MoveError::OptionsChanged => ResponseError::RequestTimedOut,
         MoveError::Store(error) => store_error(error),
     }
 }

@@ -1,13 +1,17 @@
-//! What an operator asks of an agent over HTTP: to drain, and of one agent of several in a process also to end at once.
+//! What an operator asks of an agent over HTTP: to drain, of one agent of several in a process also to end at once, and to
+//! believe the clocks.
 //!
 //! A browser's page from elsewhere must not drain anybody's agent: requests that carry an Origin are refused.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use penstock_metadata::now::accept;
 use tokio::sync::mpsc;
 
 use super::HttpState;
+
+const FOREIGN: &str = "not for pages in a browser\n";
 
 /// What is asked of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +43,27 @@ pub(super) async fn abort(State(state): State<HttpState>, headers: HeaderMap) ->
     ask(&state, &headers, Control::Abort, "aborting\n")
 }
 
+pub(super) async fn accept_clock(State(state): State<HttpState>, headers: HeaderMap) -> Response {
+    if headers.contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, FOREIGN).into_response();
+    }
+    let Some(broker) = state.broker.upgrade() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the agent is starting or stopping\n").into_response();
+    };
+    let clocks = broker.cluster.clocks();
+    let incarnation = broker.identity.incarnation;
+    match accept(&broker.store, &broker.keyspace, incarnation, &clocks).await {
+        Ok(now_ms) => {
+            tracing::info!(now_ms, "an operator accepts the clock");
+            (StatusCode::OK, format!("accepted: {now_ms} ms since 1970\n")).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
 fn ask(state: &HttpState, headers: &HeaderMap, control: Control, done: &'static str) -> Response {
     if headers.contains_key(header::ORIGIN) {
-        return (StatusCode::FORBIDDEN, "not for pages in a browser\n").into_response();
+        return (StatusCode::FORBIDDEN, FOREIGN).into_response();
     }
     match state.controls.sender.try_send(control) {
         // A full queue has been asked already.

@@ -208,6 +208,8 @@ metrics! {
     RETENTION_FAILURES: Counter "penstock_retention_failures" in "failures" by [];
     /// 1 while nothing expires by age, since the clock is further ahead than it may be.
     RETENTION_WAITS_FOR_CLOCK: Gauge "penstock_retention_waits_for_clock" in "clocks" by [];
+    /// How far the clocks of the live agents were apart when this agent looked last.
+    RETENTION_CLOCKS_APART: Gauge "penstock_retention_clocks_apart_milliseconds" in "milliseconds" by [];
 
     /// Objects that nothing referred to any more, deleted from the bucket by this agent.
     COLLECTED_OBJECTS: Counter "penstock_collected_objects" in "objects" by [];

@@ -267,6 +267,7 @@ pub fn register_retention(metrics: &mut Metrics, retention: &Arc<Retention>) {
     count(metrics, metric::RETENTION_ROUNDS, |stats| &stats.rounds);
     count(metrics, metric::RETENTION_FAILURES, |stats| &stats.failures);
     count(metrics, metric::RETENTION_WAITS_FOR_CLOCK, |stats| &stats.waits_for_clock);
+    count(metrics, metric::RETENTION_CLOCKS_APART, |stats| &stats.clocks_apart_ms);
 }
 
 /// Adds the metrics of the jobs that delete from the bucket.

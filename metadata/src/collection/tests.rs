@@ -14,7 +14,7 @@ async fn one_buried(world: &World) -> ObjectId {
 }
 
 async fn queue(world: &World) -> Queue {
-    due(&world.store, &world.keyspace, INCARNATION, DELAY, 100).await.expect("a queue")
+    due(&world.store, &world.keyspace, INCARNATION, DELAY, None).await.expect("a queue")
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use crate::fold::FoldState;
 use crate::keys::counters::{self, Counters, Stripe};
 use crate::keys::feed::{self, Slot};
 use crate::keys::log::{self, LogRow};
+use crate::keys::trim::{self, Trim};
 use crate::keys::{Family, Keyspace, log_start, seal};
 use crate::kv::{Isolation, Page, RangeOptions, Row, StoreError, Transaction, prefixed};
 use crate::transact::{Abort, OnUnknown, transact};
@@ -19,6 +20,7 @@ use crate::transact::{Abort, OnUnknown, transact};
 #[derive(Debug)]
 struct Raw {
     log_start: Option<Row>,
+    trim: Option<Row>,
     seal: Option<Row>,
     counter: Option<Row>,
     feed: Option<Row>,
@@ -57,6 +59,7 @@ async fn read(
 ) -> Result<Raw, StoreError> {
     let keys = [
         log_start::key(keyspace, partition),
+        trim::key(keyspace, partition),
         seal::key(keyspace, partition),
         counters::key(keyspace, Stripe::of(partition)),
         feed::key(keyspace, Slot::of(partition)),
@@ -67,7 +70,7 @@ async fn read(
         value.map(|value| Row { key, value })
     });
     let mut row = || rows.next().flatten();
-    let (log_start, seal, counter, feed) = (row(), row(), row(), row());
+    let (log_start, trim, seal, counter, feed) = (row(), row(), row(), row(), row());
     let sealed = seal.as_ref().and_then(|row| seal::decode(Some(&row.value)).ok());
     let sealed = sealed.map_or(BatchPosition::ZERO, |state| state.position);
     let options = RangeOptions::page(limit.saturating_add(1), Isolation::Snapshot);
@@ -75,7 +78,7 @@ async fn read(
     let families = [Family::Index, Family::Aborted, Family::Producer];
     let ranges = families.map(|family| prefixed(&keyspace.partition(family, partition)));
     let others = transaction.ranges(ranges.to_vec(), options).await?;
-    Ok(Raw { log_start, seal, counter, feed, tail, others })
+    Ok(Raw { log_start, trim, seal, counter, feed, tail, others })
 }
 
 /// What is told of a partition. Pure.
@@ -89,12 +92,16 @@ impl Told<'_> {
     fn partition(&mut self, partition: TopicPartition, raw: &Raw) {
         let of = || Facts::default().signed("partition", partition.partition.get());
         let log_start = self.decoded(&raw.log_start, log_start::decode);
+        let trim = self.decoded(&raw.trim, Trim::decode);
         let sealed = self.decoded(&raw.seal, seal::decode);
         let counter = self.decoded(&raw.counter, Counters::decode).map(|counters| counters.of(partition));
         let fed = self.decoded(&raw.feed, feed::decode);
         let mut facts = of();
         if let Some(offset) = log_start {
             facts = facts.signed("log start offset", offset.get());
+        }
+        if let Some(trim) = trim {
+            facts = facts.signed("trimmed up to", trim.below.get()).unsigned("bytes gone", trim.bytes);
         }
         if let Some(state) = &sealed {
             facts = facts.signed("sealed offset", state.next_offset.get());

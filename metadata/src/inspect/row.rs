@@ -190,6 +190,10 @@ fn cluster_row(keyspace: &Keyspace, row: &Row) -> Decoded {
         let time = time.ok_or(Corrupt { family: "reckoned time", reason: "it is empty" })?;
         let at = format!("{}/{}", time.incarnation.get(), time.version);
         Ok(("reckoned time", Facts::default().signed("now ms", time.now_ms).text("at", at)))
+    } else if *row.key == cluster::begin_key(keyspace) {
+        let (incarnation, version) = cluster::read_begin(&row.value)?;
+        let facts = Facts::default().unsigned("incarnation", incarnation.get());
+        Ok(("begin", facts.unsigned("version", version.get())))
     } else {
         Err(Corrupt { family: "cluster", reason: "an unknown row" })
     }

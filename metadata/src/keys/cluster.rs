@@ -6,6 +6,7 @@
 //! 0x01 0x02  metadata version:  format 1 | incarnation (4) | stamp (10)
 //! 0x01 0x03  cutoff:            format 1 | incarnation (4) | store version (8)
 //! 0x01 0x04  reckoned time:     format 1 | now (zigzag ms) | incarnation (4) | store version (8)
+//! 0x01 0x05  begin:             format 1 | incarnation (4) | store version (8)
 //! ```
 //!
 //! | row | written by | read by | size |
@@ -14,6 +15,7 @@
 //! | metadata version | every change of a topic or of dynamic configuration, blindly | every commit at snapshot; every refresh of a topic catalog | 15 B |
 //! | cutoff | the sweeper of the bucket | every commit, serializably | 13 B |
 //! | reckoned time | whatever expires by the wall clock | the same | 20 B |
+//! | begin | whoever raises the incarnation | what waits since an earlier one: versions of two can't be compared | 13 B |
 //!
 //! The metadata version says only "something changed": it is written without being read, so changes of different
 //! topics don't conflict. Absent: nothing was ever changed. An absent cutoff refuses nothing.
@@ -30,6 +32,7 @@ const IDENTITY: u8 = 1;
 const METADATA_VERSION: u8 = 2;
 const CUTOFF: u8 = 3;
 const TIME: u8 = 4;
+const BEGIN: u8 = 5;
 
 /// Who a cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,6 +240,33 @@ pub fn decode_time(value: Option<&[u8]>) -> Result<Option<ReckonedTime>, Corrupt
     Ok(Some(ReckonedTime { now_ms, incarnation, version }))
 }
 
+/// The key of the version at which the incarnation began.
+pub fn begin_key(keyspace: &Keyspace) -> Vec<u8> {
+    key(keyspace, BEGIN)
+}
+
+/// That an incarnation began at a version.
+pub fn encode_begin(incarnation: Incarnation, version: StoreVersion) -> Vec<u8> {
+    let mut writer = Writer::format(FORMAT);
+    writer.u32(incarnation.get()).u64(version.get());
+    writer.finish()
+}
+
+/// Reads at which version `incarnation` began: at the store's first where none says, which is the first incarnation.
+pub fn decode_begin(value: Option<&[u8]>, incarnation: Incarnation) -> Result<StoreVersion, Corrupt> {
+    let Some(value) = value else { return Ok(StoreVersion::ZERO) };
+    let (of, version) = read_begin(value)?;
+    Ok(if of == incarnation { version } else { StoreVersion::ZERO })
+}
+
+/// Reads which incarnation began at which version.
+pub fn read_begin(value: &[u8]) -> Result<(Incarnation, StoreVersion), Corrupt> {
+    let mut reader = Reader::with_format("begin", value, FORMAT)?;
+    let read = (Incarnation::new(reader.u32()?), StoreVersion::new(reader.u64()?));
+    reader.finish()?;
+    Ok(read)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +304,9 @@ mod tests {
         let cutoff = Cutoff { incarnation: Incarnation::new(2), version: StoreVersion::new(9) };
         assert_eq!(hex(&encode_cutoff(cutoff)), "01000000020000000000000009");
         assert_eq!(decode_cutoff(Some(&encode_cutoff(cutoff))).expect("cutoff"), cutoff);
+        let begin = encode_begin(cutoff.incarnation, cutoff.version);
+        assert_eq!(decode_begin(Some(&begin), cutoff.incarnation).expect("a begin"), cutoff.version);
+        assert_eq!(decode_begin(None, Incarnation::FIRST).expect("a begin"), StoreVersion::ZERO);
     }
 
     #[test]
@@ -297,6 +330,7 @@ mod tests {
             let _ = decode_metadata_version(Some(&bytes));
             let _ = decode_cutoff(Some(&bytes));
             let _ = decode_time(Some(&bytes));
+            let _ = decode_begin(Some(&bytes), Incarnation::FIRST);
         }
 
         #[test]

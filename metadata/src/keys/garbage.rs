@@ -38,6 +38,14 @@ pub fn prefix(keyspace: &Keyspace, incarnation: Incarnation) -> Vec<u8> {
     key
 }
 
+/// The key of an object in the queue.
+pub fn key(keyspace: &Keyspace, garbage: &Garbage) -> Vec<u8> {
+    let mut key = prefix(keyspace, garbage.incarnation);
+    key.extend_from_slice(garbage.stamp.as_bytes());
+    key.extend_from_slice(garbage.object.as_bytes());
+    key
+}
+
 /// The whole queue.
 pub fn queue(keyspace: &Keyspace) -> KeyRange {
     prefixed(&keyspace.family(Family::Garbage))
