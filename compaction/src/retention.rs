@@ -212,7 +212,10 @@ impl Retention {
         let apart = Duration::from_millis(last.abs_diff(*first));
         self.stats.clocks_apart_ms.store(last.abs_diff(*first), Ordering::Relaxed);
         if apart > SPREAD {
-            tracing::warn!(seconds = apart.as_secs(), "agents' clocks are far apart: records may expire late");
+            tracing::warn!(
+                seconds = apart.as_secs(),
+                "agents' clocks are far apart: records may expire late"
+            );
         }
     }
 

@@ -22,6 +22,7 @@ use crate::kv::{
     Isolation, KeyRange, Priority, RangeOptions, SharedStore, StoreError, Transaction, Watch, WriteConflict,
 };
 use crate::members::{Look, age};
+use crate::now::{TimeError, accept};
 use crate::producer_expiry::JUMP;
 use crate::transact::{Abort, OnUnknown, Policy, TransactError, transact};
 
@@ -102,6 +103,14 @@ impl Agents {
     /// Access to them; each operation gives up after `deadline`.
     pub fn new(store: SharedStore, keyspace: Keyspace, incarnation: Incarnation, deadline: Duration) -> Self {
         Self { store, keyspace, incarnation, policy: Policy::interactive(deadline) }
+    }
+
+    /// An operator says that these clocks, the agents', are right: see [`crate::now`].
+    ///
+    /// # Errors
+    /// See [`TimeError`].
+    pub async fn accept_clocks(&self, clocks: &[TimestampMs]) -> Result<TimestampMs, TimeError> {
+        accept(&self.store, &self.keyspace, self.incarnation, clocks).await
     }
 
     /// All rows, as of now.

@@ -9,6 +9,7 @@ use penstock_metadata::agents::{Agents, RegisterError, RenewError, Wanted};
 use penstock_metadata::keys::agent::{AgentRow, Phase};
 use penstock_metadata::kv::{StoreError, Watch};
 use penstock_metadata::members::{Look, Observer};
+use penstock_metadata::now::TimeError;
 use penstock_types::{Clock, NodeId, Randomness, TimestampMs, pause, pause_until};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -219,6 +220,14 @@ impl Cluster {
         let mut clocks: Vec<TimestampMs> = others.map(|(_, seen)| seen.now_ms()).collect();
         clocks.push(self.clock.now_ms());
         clocks
+    }
+
+    /// An operator says that the clocks are right: records expire by what they show from now on.
+    ///
+    /// # Errors
+    /// See [`TimeError`].
+    pub async fn accept_clocks(&self) -> Result<TimestampMs, TimeError> {
+        self.agents.accept_clocks(&self.clocks()).await
     }
 
     /// How much of the lease is left.

@@ -6,7 +6,6 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use penstock_metadata::now::accept;
 use tokio::sync::mpsc;
 
 use super::HttpState;
@@ -50,9 +49,7 @@ pub(super) async fn accept_clock(State(state): State<HttpState>, headers: Header
     let Some(broker) = state.broker.upgrade() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the agent is starting or stopping\n").into_response();
     };
-    let clocks = broker.cluster.clocks();
-    let incarnation = broker.identity.incarnation;
-    match accept(&broker.store, &broker.keyspace, incarnation, &clocks).await {
+    match broker.cluster.accept_clocks().await {
         Ok(now_ms) => {
             tracing::info!(now_ms, "an operator accepts the clock");
             (StatusCode::OK, format!("accepted: {now_ms} ms since 1970\n")).into_response()

@@ -3,7 +3,8 @@ use crate::log_starts::NewStart;
 use crate::testing::{BATCH_BYTES, INCARNATION, World, partition};
 
 async fn look(world: &World, retention: Retention) -> Option<i64> {
-    let found = expired(&world.store, &world.keyspace, INCARNATION, partition(0), retention).await.expect("a look");
+    let found =
+        expired(&world.store, &world.keyspace, INCARNATION, partition(0), retention).await.expect("a look");
     found.map(|expired| expired.start.get())
 }
 
@@ -62,7 +63,9 @@ async fn long_logs_are_looked_at_piece_by_piece() {
         world.commit(&[(0, 1)]).await;
         world.seal(0).await;
     }
-    let found = expired(&world.store, &world.keyspace, INCARNATION, partition(0), older_than(10)).await.expect("a look");
+    let found = expired(&world.store, &world.keyspace, INCARNATION, partition(0), older_than(10))
+        .await
+        .expect("a look");
     let found = found.expect("some have expired");
     assert!(found.more && found.batches == MOST_VALUES as u64, "{found:?}");
 }

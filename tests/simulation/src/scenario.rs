@@ -34,6 +34,7 @@ pub const KINDS: &[&str] = &[
     "jump",
     "yield",
     "admin",
+    "delete",
     "stray",
     "restore",
 ];
@@ -129,6 +130,8 @@ pub struct Scenario {
     pub restore: Option<RestorePlan>,
     /// Clients that are not there, by name.
     pub absent: BTreeSet<String>,
+    /// Whether records are deleted, and objects.
+    pub deletes: bool,
     /// How often topics are changed, if they are.
     pub admin: Option<Duration>,
     /// How often a client goes elsewhere than it is told.
@@ -175,8 +178,16 @@ impl Scenario {
         if let Some(seconds) = cuts.seconds {
             faults_for = faults_for.min(SECOND * seconds as u32);
         }
-        let agents = agents(&Draw::new(seed, "agents"), has("clock", 0.4));
-        let topics = topics(&Draw::new(seed, "topics"), has("admin", 0.5));
+        let mut agents = agents(&Draw::new(seed, "agents"), has("clock", 0.4));
+        let mut topics = topics(&Draw::new(seed, "topics"), has("admin", 0.5));
+        let restored = has("restore", RESTORES);
+        let deletes = has("delete", 0.5);
+        if deletes {
+            let draw = Draw::new(seed, "deletion");
+            topics.push(pruned(&draw));
+            let settings = deletion(&draw, restored, has("jump", 0.25));
+            agents.iter_mut().for_each(|agent| agent.settings.extend(settings.iter().cloned()));
+        }
         let clients = Draw::new(seed, "clients");
         let producers = producers(&clients, &topics);
         let scheduling = Draw::new(seed, "scheduling");
@@ -191,9 +202,13 @@ impl Scenario {
             seed,
             consumers: consumers(&clients, &topics),
             members: members(&clients, &topics),
-            restore: has("restore", RESTORES).then(|| restore(&Draw::new(seed, "restore plan"))),
+            restore: restored.then(|| restore(&Draw::new(seed, "restore plan"))),
             absent: cuts.without_clients.clone(),
-            admin: topics.iter().any(|topic| topic.mortal).then(|| draw.duration(SECOND..SECOND * 12)),
+            admin: topics
+                .iter()
+                .any(|topic| topic.mortal || topic.pruned)
+                .then(|| draw.duration(SECOND..SECOND * 12)),
+            deletes,
             strays: if has("stray", 0.7) { draw.rate(0.01..0.6) } else { 0.0 },
             patience: milliseconds(draw.rate(300.0..15_000.0) as u64),
             faults_for,
@@ -277,6 +292,8 @@ fn topics(draw: &Draw, admin: bool) -> Vec<TopicPlan> {
             name: format!("t{index}"),
             partitions: 1 + draw.within(0..6) as i32,
             mortal: false,
+            pruned: false,
+            retention: None,
             configs: vec![any_time.clone()],
         })
         .collect();
@@ -284,12 +301,46 @@ fn topics(draw: &Draw, admin: bool) -> Vec<TopicPlan> {
         name: "m".to_owned(),
         partitions: 1 + draw.within(0..4) as i32,
         mortal: true,
+        pruned: false,
+        retention: None,
         configs: vec![any_time, ("retention.ms".to_owned(), "-1".to_owned())],
     };
     if admin {
         topics.push(mortal);
     }
     topics
+}
+
+/// A topic whose records expire, are deleted, or both.
+fn pruned(draw: &Draw) -> TopicPlan {
+    let retention = draw.chance(0.6).then(|| draw.duration(SECOND * 4..SECOND * 60));
+    let kept = retention.map_or_else(|| "-1".to_owned(), |time| time.as_millis().to_string());
+    TopicPlan {
+        name: "d".to_owned(),
+        partitions: 1 + draw.within(0..4) as i32,
+        mortal: false,
+        pruned: retention.is_none() || draw.chance(0.7),
+        retention,
+        configs: vec![
+            ("message.timestamp.after.max.ms".to_owned(), i64::MAX.to_string()),
+            ("retention.ms".to_owned(), kept),
+        ],
+    }
+}
+
+/// How agents delete. A backup is of use for as long as what nothing refers to stays; the store's versions may jump by a
+/// hundred seconds' worth.
+fn deletion(draw: &Draw, restored: bool, jumps: bool) -> Vec<(String, String)> {
+    let jump = if jumps { SECOND * 200 } else { Duration::ZERO };
+    let delay = if restored { SECOND * 300 } else { draw.duration(SECOND * 5..SECOND * 40) };
+    let setting = |name: &str, time: Duration| (name.to_owned(), time.as_millis().to_string());
+    vec![
+        setting("log.retention.check.interval.ms", draw.duration(milliseconds(200)..SECOND * 8)),
+        setting("collect.delay.ms", delay + jump),
+        setting("collect.interval.ms", draw.duration(SECOND..SECOND * 3)),
+        setting("sweep.lag.ms", draw.duration(SECOND * 5..SECOND * 60) + jump),
+        setting("sweep.interval.ms", draw.duration(SECOND..SECOND * 20)),
+    ]
 }
 
 fn some_topics(draw: &Draw, topics: &[TopicPlan], mortal: bool) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! One run of a seed: a cluster and its clients, a time of faults, a time of calm, and what must be so at the end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::client::peer::{Clients, Peer};
 use crate::client::producer::Producer;
 use crate::draw::Draw;
 use crate::net::{Net, Weather, agent_address};
-use crate::oracle::Oracle;
+use crate::oracle::{Expiry, Oracle};
 use crate::scenario::{AgentPlan, CLIENTS_OF_A_LIFE, Scenario};
 use crate::{note, trace};
 
@@ -37,6 +38,10 @@ const SETTLES_PER_RECORD: Duration = Duration::from_millis(60);
 const RESTS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a client waits for an answer while nothing goes wrong.
 const PATIENCE_MS: u64 = 15_000;
+/// In quiet, what has expired is deleted within so long: it is sealed, and looked at.
+const EXPIRES_WITHIN: Duration = Duration::from_secs(60);
+/// And objects that nothing refers to within so long, with all delays, a late upload's among them.
+const DELETED_WITHIN: Duration = Duration::from_secs(1_500);
 /// How long clients may take for anything before the faults begin.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -92,6 +97,7 @@ impl World {
             agents: scenario.agents.len(),
             patience_ms: AtomicU64::new(PATIENCE_MS),
             strays: scenario.strays,
+            expiring: expiring(&scenario),
         });
         let life = Life::new("clients".to_owned(), Arc::clone(&ground.scheduler) as _);
         Self { scenario, draw, ground, hosts, clients, life, former_lives: 0, next_client: 0 }
@@ -230,6 +236,9 @@ impl World {
                 return;
             }
         }
+        if self.scenario.deletes {
+            self.wait_for_deletion().await;
+        }
         self.life = Life::new("readers".to_owned(), Arc::clone(&self.ground.scheduler) as _);
         let mut readers = JoinSet::new();
         for index in 0..self.hosts.len().min(2) {
@@ -249,14 +258,32 @@ impl World {
             return;
         }
         oracle.final_check();
-        let _ = oracle.groups(|groups, _| groups.final_check());
+        oracle.final_check_of_groups();
         checks::bucket_and_metadata(&self.ground, &oracle).await;
+        if self.scenario.deletes {
+            oracle.all_has_expired(EXPIRES_WITHIN);
+            checks::nothing_leaks(&self.ground, &oracle).await;
+        }
         for host in &self.hosts {
             host.retire();
         }
         for host in &self.hosts {
             if tokio::time::timeout(Duration::from_secs(60), host.wait_until_gone()).await.is_err() {
                 oracle.violation("an agent does not end");
+                return;
+            }
+        }
+    }
+
+    /// Waits until what nobody needs is deleted, or ought to be.
+    async fn wait_for_deletion(&self) {
+        note!("world", "waits for what is to be deleted");
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < DELETED_WITHIN {
+            pause(Duration::from_secs(30)).await;
+            if began.elapsed() >= EXPIRES_WITHIN
+                && checks::leaks(&self.ground).await.is_ok_and(|it| it.is_empty())
+            {
                 return;
             }
         }
@@ -373,6 +400,14 @@ impl World {
         trace::count("fault: clock moved");
         self.some(draw).clock().jump(draw.within(0..7_200_000) as i64 - 3_600_000);
     }
+}
+
+/// Topics whose records expire, by name.
+fn expiring(scenario: &Scenario) -> BTreeMap<String, Expiry> {
+    let exact = scenario.troubles.clock.is_none()
+        && scenario.agents.iter().all(|agent| agent.drift_ppm == 0 && agent.offset_ms == 0);
+    let topics = scenario.topics.iter();
+    topics.filter_map(|topic| Some((topic.name.clone(), Expiry { after: topic.retention?, exact }))).collect()
 }
 
 fn store_fault(kind: FaultKind) -> &'static str {

@@ -1,4 +1,4 @@
-//! The administrator: creates topics, gives them more partitions, deletes them and creates them anew.
+//! The administrator: creates topics, gives them more partitions, deletes them and creates them anew, and deletes records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
-use kafka_protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest};
+use kafka_protocol::messages::{
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+};
 use kafka_protocol::protocol::StrBytes;
 use penstock_types::pause;
 
@@ -25,6 +28,10 @@ pub struct TopicPlan {
     pub partitions: i32,
     /// Whether it may be deleted and grow.
     pub mortal: bool,
+    /// Whether its records are deleted now and then.
+    pub pruned: bool,
+    /// How long its records stay, if they expire.
+    pub retention: Option<Duration>,
     /// Its settings.
     pub configs: Vec<(String, String)>,
 }
@@ -54,8 +61,9 @@ impl Admin {
 
     /// Changes what may be changed, again and again; all topics are there when it ends.
     pub async fn run(mut self) {
-        let mortal: Vec<TopicPlan> = self.topics.iter().filter(|topic| topic.mortal).cloned().collect();
-        if mortal.is_empty() {
+        let changes = |topic: &&TopicPlan| topic.mortal || topic.pruned;
+        let changing: Vec<TopicPlan> = self.topics.iter().filter(changes).cloned().collect();
+        if changing.is_empty() {
             return;
         }
         loop {
@@ -63,8 +71,10 @@ impl Admin {
             if !self.works.load(Ordering::Relaxed) {
                 return;
             }
-            let topic = self.peer.draw.pick(&mortal).clone();
-            if self.peer.draw.chance(0.5) {
+            let topic = self.peer.draw.pick(&changing).clone();
+            if !topic.mortal {
+                self.prune(&topic).await;
+            } else if self.peer.draw.chance(0.5) {
                 self.until_done(&topic, Self::grow).await;
             } else {
                 self.until_done(&topic, Self::delete).await;
@@ -140,6 +150,47 @@ impl Admin {
         self.peer.oracle().deleted(known.id);
         trace::count("topics deleted");
         Ok(())
+    }
+
+    /// Deletes the first records of a partition, or all.
+    async fn prune(&mut self, topic: &TopicPlan) {
+        let Ok(known) = self.peer.metadata(std::slice::from_ref(&topic.name)).await else { return };
+        let Some(known) = known.get(&topic.name) else { return };
+        let index = self.peer.draw.within(0..topic.partitions as u64) as i32;
+        let partition = (known.id, index);
+        let end = self.peer.oracle().end(partition);
+        let below =
+            if self.peer.draw.chance(0.2) { -1 } else { self.peer.draw.within(0..end as u64 + 1) as i64 };
+        let wanted = DeleteRecordsPartition::default().with_partition_index(index).with_offset(below);
+        let wanted =
+            DeleteRecordsTopic::default().with_name(topic_name(&topic.name)).with_partitions(vec![wanted]);
+        let request = DeleteRecordsRequest::default().with_topics(vec![wanted]).with_timeout_ms(10_000);
+        let mut tries = 0;
+        // What nobody answers may happen all the same, now or later.
+        while tries < 20 {
+            let address = self.peer.anybody();
+            self.peer.oracle().deletes(partition, below);
+            let began = self.peer.oracle().tick();
+            let answer = self.peer.call(address, 2, &request).await;
+            let told = answer.map(|answer| {
+                let first = answer.topics.first().and_then(|topic| topic.partitions.first());
+                first.map_or((-1, -1), |partition| (partition.error_code, partition.low_watermark))
+            });
+            note!(self.peer.name, "deletes records of {}-{index} below {below}: {told:?}", topic.name);
+            if let Ok((0, start)) = told {
+                trace::count("deletions of records");
+                let name = self.peer.name.clone();
+                self.peer.oracle().told_start(&name, partition, began, start.max(below));
+                if start < below {
+                    let what =
+                        format!("{name}: deleted below {below} of {partition:?}, which begins at {start}");
+                    self.peer.oracle().violation(&what);
+                }
+                return;
+            }
+            tries += 1;
+            self.peer.back_off(tries).await;
+        }
     }
 
     async fn grow(&mut self, topic: &TopicPlan) -> Result<(), Lost> {

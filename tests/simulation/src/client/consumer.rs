@@ -158,11 +158,7 @@ impl Consumer {
                 let of = (id.unwrap_or_default(), partition.partition_index);
                 match asked {
                     -1 => oracle.told_end(&self.peer.name, of, began, partition.offset),
-                    -2 if partition.offset == 0 => {}
-                    -2 => {
-                        let what = format!("{}: {of:?} begins at {}", self.peer.name, partition.offset);
-                        oracle.violation(&what);
-                    }
+                    -2 => oracle.told_start(&self.peer.name, of, began, partition.offset),
                     _ => {
                         let known = partitions.iter().position(|it| *it == of).and_then(|at| known[at]);
                         let told = (partition.offset, partition.timestamp);

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::draw::Draw;
 use crate::net::{Net, SimRead, SimWrite, agent_address, client_address};
-use crate::oracle::Oracle;
+use crate::oracle::{Expiry, Oracle};
 use crate::trace;
 
 /// Why a request has no answer: it may have been carried out all the same.
@@ -39,6 +39,8 @@ pub struct Clients {
     pub patience_ms: AtomicU64,
     /// How often a client goes to another agent than it is told.
     pub strays: f64,
+    /// Topics whose records expire, by name.
+    pub expiring: BTreeMap<String, Expiry>,
 }
 
 impl Clients {
@@ -259,6 +261,9 @@ impl Peer {
             let Some(name) = topic.name.filter(|_| topic.error_code == 0) else { continue };
             let partitions = topic.partitions.iter().filter(|partition| partition.error_code == 0);
             let leaders = partitions.map(|partition| (partition.partition_index, partition.leader_id.0));
+            if let Some(expiry) = self.clients.expiring.get(name.as_str()) {
+                self.oracle().expires(topic.topic_id, *expiry);
+            }
             known.insert(name.to_string(), KnownTopic { id: topic.topic_id, leaders: leaders.collect() });
         }
         Ok(known)

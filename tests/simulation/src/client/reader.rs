@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ListOffsetsRequest};
 use kafka_protocol::records::RecordBatchDecoder;
 use uuid::Uuid;
 
@@ -53,6 +54,8 @@ pub struct Polled {
     pub records: Vec<(Partition, i64)>,
     /// Partitions that aren't there (any more), or not here.
     pub elsewhere: BTreeSet<Partition>,
+    /// Partitions of which the position was deleted.
+    pub deleted: BTreeSet<Partition>,
 }
 
 impl Reader {
@@ -105,7 +108,44 @@ impl Reader {
             return Err(Lost(format!("fetch: {}", answer.error_code)));
         }
         self.follow_session(address, &answer, asked);
-        Ok(self.take(peer, began, &answer, version))
+        let polled = self.take(peer, began, &answer, version);
+        if !polled.deleted.is_empty() {
+            self.to_the_beginning(peer, address, &polled.deleted).await?;
+        }
+        Ok(polled)
+    }
+
+    /// Goes on where logs begin (`auto.offset.reset=earliest`).
+    async fn to_the_beginning(
+        &mut self,
+        peer: &mut Peer,
+        address: SocketAddr,
+        partitions: &BTreeSet<Partition>,
+    ) -> Result<(), Lost> {
+        let topics = partitions.iter().map(|(id, index)| {
+            let partition = ListOffsetsPartition::default()
+                .with_partition_index(*index)
+                .with_current_leader_epoch(-1)
+                .with_timestamp(-2);
+            let name = topic_name(self.names.get(id).map_or("", String::as_str));
+            ListOffsetsTopic::default().with_name(name).with_partitions(vec![partition])
+        });
+        let request =
+            ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics.collect());
+        let began = peer.oracle().tick();
+        let answer = peer.call(address, 5, &request).await?;
+        for topic in &answer.topics {
+            let id = self.names.iter().find(|(_, name)| topic_name(name) == topic.name).map(|(id, _)| *id);
+            for partition in topic.partitions.iter().filter(|partition| partition.error_code == 0) {
+                let of = (id.unwrap_or_default(), partition.partition_index);
+                peer.oracle().told_start(&peer.name, of, began, partition.offset);
+                if let Some(position) = self.positions.get_mut(&of) {
+                    note!(peer.name, "goes on at {} of {:.6}-{}", partition.offset, of.0.simple(), of.1);
+                    *position = partition.offset.max(*position);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn request(
@@ -218,10 +258,9 @@ impl Reader {
         match data.error_code {
             0 => {}
             codes::OFFSET_OUT_OF_RANGE => {
-                if !oracle.is_doomed(partition.0) {
-                    let what = format!("{}: {position} of {partition:?} is out of range", peer.name);
-                    oracle.violation(&what);
-                }
+                trace::count("fetches out of range");
+                oracle.out_of_range(&peer.name, partition, began, position);
+                polled.deleted.insert(partition);
                 return position;
             }
             _ => {
@@ -230,6 +269,7 @@ impl Reader {
             }
         }
         oracle.told_end(&peer.name, partition, began, data.high_watermark);
+        oracle.told_start(&peer.name, partition, began, data.log_start_offset);
         self.ends.insert(partition, data.high_watermark);
         if data.last_stable_offset > data.high_watermark || data.log_start_offset > data.high_watermark {
             oracle.violation(&format!("{}: {data:?} contradicts itself", peer.name));
@@ -267,6 +307,7 @@ impl Reader {
             polled.records.push((partition, record.offset));
         }
         if next > position {
+            oracle.in_range(&peer.name, partition, began, position);
             trace::count("fetches with records");
             note!(peer.name, "read {position} to {next} of {:.6}-{}", partition.0.simple(), partition.1);
         } else if data.high_watermark > position && data.records.as_ref().is_some_and(|it| !it.is_empty()) {

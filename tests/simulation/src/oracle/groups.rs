@@ -172,13 +172,14 @@ impl Groups {
         }
     }
 
-    /// What a group committed is what it was given.
-    pub(crate) fn final_check(&self) -> Result<(), String> {
+    /// What a group committed is what it was given, above where logs begin by now.
+    pub(crate) fn final_check(&self, start: impl Fn(Partition) -> i64) -> Result<(), String> {
         for (name, group) in &self.groups {
             for (partition, commits) in &group.commits {
                 let end = commits.floor.values().next_back().copied().unwrap_or(0);
                 let given = group.delivered.get(partition);
-                let missing = (0..end).find(|offset| given.is_none_or(|given| !given.contains(offset)));
+                let missing =
+                    (start(*partition)..end).find(|offset| given.is_none_or(|given| !given.contains(offset)));
                 if let Some(missing) = missing {
                     let partition = show(*partition);
                     return Err(format!(

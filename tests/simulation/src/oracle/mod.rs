@@ -9,12 +9,14 @@
 //! - Reordered: records of a producer's session in another order than they were sent in.
 //! - Two records for one offset; a record that nobody sent, or to another partition; holes in the offsets.
 //! - An end of a log that goes back, or is below what was acknowledged; an offset out of range for no reason.
+//! - Deleted for no reason, read though it was deleted, or there though it has expired: see [`starts`].
 //! - Groups: see [`groups`].
 //! - What a life of the metadata leaves behind that was restored to an older point: see [`restored`].
 
 pub mod groups;
 pub mod record;
 mod restored;
+mod starts;
 mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,10 +24,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::ambient::EPOCH_MS;
 use crate::{note, trace};
 use groups::Groups;
 pub use record::RecordId;
 use restored::Restored;
+pub use starts::Expiry;
+use starts::Starts;
 
 /// A partition of a topic that lived once.
 pub type Partition = (Uuid, i32);
@@ -46,6 +51,8 @@ struct Sent {
     refusals: u32,
     /// When it was first sent.
     first: Tick,
+    /// When that was, in milliseconds since the epoch.
+    first_ms: i64,
     status: Status,
     /// When it was acknowledged, if it was.
     acknowledged: Option<Tick>,
@@ -74,6 +81,7 @@ struct Log {
     ends: BTreeMap<Tick, i64>,
     /// The times of records that were read.
     times: BTreeMap<i64, i64>,
+    starts: Starts,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +90,8 @@ struct State {
     violations: Vec<String>,
     sent: BTreeMap<RecordId, Sent>,
     logs: BTreeMap<Partition, Log>,
+    /// Topics whose records expire.
+    expiring: BTreeMap<Uuid, Expiry>,
     /// Topics that somebody asked to delete.
     doomed: BTreeMap<Uuid, Tick>,
     /// Topics whose deletion was acknowledged.
@@ -181,6 +191,7 @@ impl Oracle {
             attempts: 0,
             refusals: 0,
             first,
+            first_ms: EPOCH_MS + trace::elapsed().as_millis() as i64,
             status: Status::Open,
             acknowledged: None,
         };
@@ -332,9 +343,13 @@ impl Oracle {
                         "{id} of {partition} stands at {there:?}, more often than it was stored"
                     ));
                 }
-                if let Status::Acknowledged(_) = sent.status
-                    && there.is_none()
-                {
+                let start = log.map_or(0, Log::start);
+                let may_be_deleted = match sent.status {
+                    Status::Acknowledged(Some(offset)) => offset < start,
+                    Status::Acknowledged(None) => start > 0,
+                    Status::Open | Status::Unknown => true,
+                };
+                if there.is_none() && !may_be_deleted {
                     problems.push(format!("{id} of {} was acknowledged and is lost", show(sent.partition)));
                 }
             }
@@ -348,6 +363,18 @@ impl Oracle {
         }
         for problem in problems.iter().take(5) {
             self.violation(problem);
+        }
+    }
+
+    /// Groups were given everything that they committed.
+    pub fn final_check_of_groups(&self) {
+        let result = {
+            let state = self.state.lock();
+            let start = |partition: Partition| state.logs.get(&partition).map_or(0, Log::start);
+            state.groups.final_check(start)
+        };
+        if let Err(problem) = result {
+            self.violation(&problem);
         }
     }
 
@@ -385,17 +412,18 @@ impl Log {
 
     fn holes(&self, partition: Partition) -> Option<String> {
         let end = self.ends.values().next_back().copied().unwrap_or(0);
-        let mut next = 0;
-        for offset in self.records.keys() {
+        let start = self.start();
+        let mut next = start;
+        for (offset, _) in self.records.range(start..) {
             if *offset != next {
                 break;
             }
             next += 1;
         }
-        let (partition, known) = (show(partition), self.records.len());
-        (next != end || known as i64 != end).then(|| {
+        let (partition, known) = (show(partition), self.records.range(start..).count());
+        (next != end || known as i64 != end - start).then(|| {
             format!(
-                "{partition} ends at {end}, and {known} records are known, the first {next} of them in a row"
+                "{partition} is from {start} to {end}, and {known} records are known, those up to {next} in a row"
             )
         })
     }

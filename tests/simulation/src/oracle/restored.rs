@@ -89,7 +89,7 @@ impl State {
                 let partition = show(*partition);
                 problems.push(format!("{partition} ends at {end}, and ended at {told} before the backup"));
             }
-            log.cut(at, end);
+            log.cut(mark, at, end);
         }
         for (id, sent) in sent.iter_mut().filter(|(_, sent)| !doomed.contains_key(&sent.partition.0)) {
             let end = ends.get(&sent.partition).copied().unwrap_or(0);
@@ -111,8 +111,9 @@ impl State {
 }
 
 impl Log {
-    /// Forgets what stood from `end` on.
-    fn cut(&mut self, at: Tick, end: i64) {
+    /// Forgets what stood from `end` on, and what was deleted behind `mark`.
+    fn cut(&mut self, mark: Tick, at: Tick, end: i64) {
+        self.starts.restored(mark);
         for (offset, id) in self.records.split_off(&end) {
             if let Some(offsets) = self.offsets.get_mut(&id) {
                 offsets.remove(&offset);

@@ -29,7 +29,9 @@ impl Oracle {
         if self.is_doomed(partition.0) {
             return;
         }
-        let first = self.first_since(partition, since_ms);
+        // What was the first may be deleted by now.
+        let known = known.filter(|_| !self.is_deletable(partition));
+        let first = self.first_since(partition, since_ms).filter(|_| !self.is_deletable(partition));
         let its_own = self.state.lock().logs.get(&partition).and_then(|log| log.times.get(&offset).copied());
         let is_wrong = match offset {
             -1 => known.is_some(),
