@@ -441,7 +441,11 @@ fn config(index: usize, plan: &AgentPlan) -> AgentConfig {
     ];
     let drawn = plan.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in fixed.into_iter().chain(drawn) {
-        config.set(name, value).expect("an option that exists").expect("an allowed value");
+        match config.set(name, value) {
+            Some(set) => set.expect("an allowed value"),
+            // One of Kafka's brokers.
+            None => drop(config.kafka.insert(name.to_owned(), value.to_owned())),
+        }
     }
     config
 }

@@ -222,7 +222,9 @@ impl Producer {
                 self.next_record += 1;
                 ids.push(id);
                 let filling = draw.within(0..self.plan.filling + 1) as usize;
-                records.push(record(id, filling, offset, (self.id, self.epoch), sequence));
+                let record = record(id, filling, offset, (self.id, self.epoch), sequence);
+                self.peer.oracle().made(id, record.timestamp);
+                records.push(record);
             }
             let mut bytes = BytesMut::new();
             let options = RecordEncodeOptions { version: 2, compression: Compression::None };

@@ -24,7 +24,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::ambient::EPOCH_MS;
 use crate::{note, trace};
 use groups::Groups;
 pub use record::RecordId;
@@ -51,8 +50,6 @@ struct Sent {
     refusals: u32,
     /// When it was first sent.
     first: Tick,
-    /// When that was, in milliseconds since the epoch.
-    first_ms: i64,
     status: Status,
     /// When it was acknowledged, if it was.
     acknowledged: Option<Tick>,
@@ -89,6 +86,8 @@ struct State {
     tick: u64,
     violations: Vec<String>,
     sent: BTreeMap<RecordId, Sent>,
+    /// Records' own times.
+    made: BTreeMap<RecordId, i64>,
     logs: BTreeMap<Partition, Log>,
     /// Topics whose records expire.
     expiring: BTreeMap<Uuid, Expiry>,
@@ -179,6 +178,11 @@ impl Oracle {
         }
     }
 
+    /// A record was made, which says when.
+    pub fn made(&self, id: RecordId, time_ms: i64) {
+        self.state.lock().made.insert(id, time_ms);
+    }
+
     /// A record is about to be sent, for the first time or again.
     pub fn sends(&self, id: RecordId, partition: Partition, session: u32, idempotent: bool) {
         let mut state = self.state.lock();
@@ -191,7 +195,6 @@ impl Oracle {
             attempts: 0,
             refusals: 0,
             first,
-            first_ms: EPOCH_MS + trace::elapsed().as_millis() as i64,
             status: Status::Open,
             acknowledged: None,
         };

@@ -78,10 +78,8 @@ impl State {
         let asked = log.starts.asked.values().max().copied().unwrap_or(0);
         let gone = log.records.range(asked..start);
         gone.filter(|_| expiry.exact).find_map(|(offset, id)| {
-            // A record's time is not before it was first sent.
-            let since = self.sent.get(id)?.first_ms;
-            (since >= before)
-                .then(|| format!("{offset} was sent at {since}, and expires when it is before {before}"))
+            let time = *self.made.get(id)?;
+            (time >= before).then(|| format!("{offset} is of {time}, and expires when it is before {before}"))
         })
     }
 }
@@ -141,7 +139,9 @@ impl Oracle {
             self.violation(&format!("{reader}: {position} of {partition} is out of range, behind the end"));
             return;
         }
-        self.told_start(reader, partition, began, position + 1);
+        // It begins behind that, wherever it was said to begin.
+        let at_least = self.state.lock().logs.get(&partition).map_or(0, Log::start).max(position + 1);
+        self.told_start(reader, partition, began, at_least);
     }
 
     /// A fetch at `position`, sent at `began`, brought records.
