@@ -59,7 +59,7 @@ pub async fn due(
         let found = garbage::decode(keyspace, row)?;
         let since = if found.incarnation < incarnation { begin } else { found.stamp.version() };
         let waited = limits::time_of(now.get().saturating_sub(since.get()));
-        if waited < delay {
+        if waited < delay && !penstock_types::planted!("delete-without-delay") {
             queue.waits = Some(waited);
             break;
         }
@@ -98,7 +98,10 @@ pub async fn collected(
         for ((gone, key), value) in deleted.iter().zip(&keys).zip(values) {
             let row = value.map(|value| ObjectRow::decode(&value)).transpose()?;
             match row {
-                Some(row) if row.state == ObjectState::Tombstone && cutoff.refuses(&gone.object) => {
+                Some(row)
+                    if row.state == ObjectState::Tombstone
+                        && (cutoff.refuses(&gone.object) || penstock_types::planted!("collected-row-goes-at-once")) =>
+                {
                     transaction.clear(key, WriteConflict::Yes);
                 }
                 Some(row) if row.state == ObjectState::Tombstone => {
@@ -136,6 +139,9 @@ pub async fn raise_cutoff(
     if wanted <= stored {
         return Ok(stored);
     }
+    if penstock_types::planted!("cutoff-not-committed") {
+        return Ok(wanted);
+    }
     transaction.set(&key, &encode_cutoff(wanted), WriteConflict::Yes);
     transaction.commit().await?;
     Ok(wanted)
@@ -162,7 +168,10 @@ pub async fn unreferenced(
                 None => true,
                 Some(value) => ObjectRow::decode(&value)?.state == ObjectState::Collected,
             };
-            if nobodys && stored.refuses(id) && cutoff.refuses(id) {
+            let is_old = stored.refuses(id) && cutoff.refuses(id)
+                || penstock_types::planted!("sweep-uncommitted")
+                || penstock_types::planted!("cutoff-not-committed") && cutoff.refuses(id);
+            if nobodys && is_old {
                 found.push(*id);
             }
         }

@@ -130,12 +130,18 @@ async fn move_in(
         };
         if new > start {
             let key = log_start::key(keyspace, *partition);
-            transaction.atomic_max(&key, new.get() as u64, WriteConflict::No);
+            if penstock_types::planted!("log-start-goes-back") {
+                transaction.set(&key, &(new.get() as u64).to_le_bytes(), WriteConflict::No);
+            } else {
+                transaction.atomic_max(&key, new.get() as u64, WriteConflict::No);
+            }
             moved.insert(*partition);
         }
         answers.push(Ok(start.max(new)));
     }
-    visible::changes(transaction, keyspace, incarnation, &moved);
+    if !penstock_types::planted!("deletion-untold") {
+        visible::changes(transaction, keyspace, incarnation, &moved);
+    }
     Ok(answers)
 }
 

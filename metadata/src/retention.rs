@@ -68,6 +68,7 @@ impl Walk {
         }
         let newest = batch.facts.max_timestamp;
         let is_old = match newest {
+            0.. if penstock_types::planted!("expires-with-the-first") && self.expired.is_some() => true,
             0.. => self.retention.before_ms.is_some_and(|before| newest < before),
             _ => self.retention.age.is_some_and(|age| self.age(batch) > age),
         };

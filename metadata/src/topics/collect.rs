@@ -91,7 +91,9 @@ pub async fn collect_topic(
         end.push(0);
         collected.rows = page.rows.len() as u64;
         transaction.clear_range(range.start..end, WriteConflict::Yes);
-        collected.dead.write(&mut *transaction, keyspace);
+        if !penstock_types::planted!("deleted-topic-uncounted") {
+            collected.dead.write(&mut *transaction, keyspace);
+        }
         transaction.commit().await?;
         return Ok(collected);
     }

@@ -94,17 +94,12 @@ pub async fn leaks(ground: &Ground) -> Result<Vec<ObjectId>, String> {
     Ok(there.into_iter().filter(is_leaked).collect())
 }
 
-/// After everything has been quiet for long the bucket holds what is referred to, and nothing else.
-pub async fn nothing_leaks(ground: &Ground, oracle: &Oracle) {
-    match leaks(ground).await {
-        Ok(leaked) if leaked.is_empty() => {}
+/// Says what is still there.
+pub fn report_leaks(leaks: Result<Vec<ObjectId>, String>, oracle: &Oracle) {
+    match leaks {
         Ok(leaked) => {
-            let what = format!(
-                "{} objects that nothing refers to are still there, {} first",
-                leaked.len(),
-                leaked[0]
-            );
-            oracle.violation(&what);
+            let (count, first) = (leaked.len(), leaked.first());
+            oracle.violation(&format!("{count} objects that nothing refers to are still there, {first:?} first"));
         }
         Err(error) => oracle.violation(&error),
     }

@@ -63,6 +63,20 @@ pub const PLANTED: &[Planted] = &[
     Planted { name: "rows-of-the-first-life", seeds: 60, with: &["restore"], breaks: "rows of the log are written without the incarnation" },
     Planted { name: "claim-not-compared", seeds: 60, with: &["restore"], breaks: "an agent starts though the bucket is claimed by another incarnation" },
     Planted { name: "feeds-outlive-the-raise", seeds: 0, with: &["restore"], breaks: "raising the incarnation leaves the feeds as they are" },
+    Planted { name: "delete-without-delay", seeds: 100, with: &["delete", "restore"], breaks: "what nothing refers to is deleted at once, though a backup may refer to it" },
+    Planted { name: "sweep-uncommitted", seeds: 60, with: &["delete"], breaks: "the sweeper deletes objects that are yet to be committed" },
+    Planted { name: "cutoff-not-committed", seeds: 200, with: &["delete", "pause"], breaks: "the sweeper believes in a cutoff that nobody who commits has seen" },
+    Planted { name: "collected-row-goes-at-once", seeds: 1000, with: &["delete", "unknown"], breaks: "the row of an object goes with it, so that a late commit refers to what was deleted" },
+    Planted { name: "trim-too-much", seeds: 60, with: &["delete"], breaks: "trimming takes out the batch in which the log starts" },
+    Planted { name: "trim-unguarded", seeds: 500, with: &["delete"], breaks: "two that trim a partition count its batches twice" },
+    Planted { name: "buried-alive", seeds: 60, with: &["delete"], breaks: "an object is garbage once one of its batches is dead" },
+    Planted { name: "burial-walk-blind", seeds: 200, with: &["delete", "kill"], breaks: "what somebody died before burying is never buried" },
+    Planted { name: "log-start-goes-back", seeds: 600, with: &["delete", "unknown"], breaks: "a log start is written, whatever it is by then" },
+    Planted { name: "deletion-untold", seeds: 60, with: &["delete"], breaks: "other agents don't learn that a log start has moved" },
+    Planted { name: "expires-with-the-first", seeds: 60, with: &["delete"], breaks: "behind a batch that has expired all have" },
+    Planted { name: "deleted-topic-uncounted", seeds: 100, with: &["delete", "admin"], breaks: "the batches of a deleted topic are not counted as dead" },
+    Planted { name: "refused-object-forgotten", seeds: 100, with: &["delete"], breaks: "an object of which nothing was appended is never garbage" },
+    Planted { name: "collects-from-any-bucket", seeds: 0, with: &["delete", "restore"], breaks: "objects are deleted without a look at the bucket's claim" },
 ];
 
 /// The planted bug of that name.

@@ -262,7 +262,6 @@ impl World {
         checks::bucket_and_metadata(&self.ground, &oracle).await;
         if self.scenario.deletes {
             oracle.all_has_expired(EXPIRES_WITHIN);
-            checks::nothing_leaks(&self.ground, &oracle).await;
         }
         for host in &self.hosts {
             host.retire();
@@ -275,15 +274,22 @@ impl World {
         }
     }
 
-    /// Waits until what nobody needs is deleted, or ought to be.
+    /// Waits until what nobody needs is deleted, or ought to be: after quiet there is a moment at which the bucket holds
+    /// what is referred to, and nothing else.
     async fn wait_for_deletion(&self) {
         note!("world", "waits for what is to be deleted");
+        // Late uploads bring back what was deleted.
+        let weather = &self.scenario.bucket;
+        let late = if weather.late > 0.0 { weather.late_by.end } else { Duration::ZERO };
         let began = tokio::time::Instant::now();
-        while began.elapsed() < DELETED_WITHIN {
+        loop {
             pause(Duration::from_secs(30)).await;
-            if began.elapsed() >= EXPIRES_WITHIN
-                && checks::leaks(&self.ground).await.is_ok_and(|it| it.is_empty())
-            {
+            let leaks = checks::leaks(&self.ground).await;
+            if began.elapsed() >= EXPIRES_WITHIN.max(late) && leaks.as_ref().is_ok_and(Vec::is_empty) {
+                return;
+            }
+            if began.elapsed() >= DELETED_WITHIN {
+                checks::report_leaks(leaks, &self.ground.oracle);
                 return;
             }
         }

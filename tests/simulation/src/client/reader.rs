@@ -110,7 +110,10 @@ impl Reader {
         self.follow_session(address, &answer, asked);
         let polled = self.take(peer, began, &answer, version);
         if !polled.deleted.is_empty() {
-            self.to_the_beginning(peer, address, &polled.deleted).await?;
+            // Without an answer the next fetch is out of range again; what was read is read.
+            if let Err(Lost(why)) = self.to_the_beginning(peer, address, &polled.deleted).await {
+                note!(peer.name, "where logs begin: {why}");
+            }
         }
         Ok(polled)
     }
