@@ -100,7 +100,8 @@ pub async fn collected(
             match row {
                 Some(row)
                     if row.state == ObjectState::Tombstone
-                        && (cutoff.refuses(&gone.object) || penstock_types::planted!("collected-row-goes-at-once")) =>
+                        && (cutoff.refuses(&gone.object)
+                            || penstock_types::planted!("collected-row-goes-at-once")) =>
                 {
                     transaction.clear(key, WriteConflict::Yes);
                 }

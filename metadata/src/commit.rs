@@ -178,8 +178,8 @@ impl<G: TopicGround> Committer<G> {
             let first_n = append.next_n();
             let appended = append.object(object);
             // All of it was there before, or refused: nothing will ever refer to it.
-            let is_garbage =
-                appended.verdicts.len() == object.batches.len() && !penstock_types::planted!("refused-object-forgotten");
+            let is_garbage = appended.verdicts.len() == object.batches.len()
+                && !penstock_types::planted!("refused-object-forgotten");
             if is_garbage {
                 burial::enqueue(transaction, &self.keyspace, self.incarnation, object.id, object.size);
             }

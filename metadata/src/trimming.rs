@@ -63,7 +63,8 @@ fn cut_entry(entry: LogEntry, start: Offset, trimmed: &mut Trimmed) -> Option<Lo
     let mut gone = 0;
     for batch in &batches {
         let end = base_offset.plus(i64::from(batch.records));
-        let stays = if penstock_types::planted!("trim-too-much") { base_offset >= start } else { end > start };
+        let stays =
+            if penstock_types::planted!("trim-too-much") { base_offset >= start } else { end > start };
         if stays {
             break;
         }

@@ -99,7 +99,9 @@ pub fn report_leaks(leaks: Result<Vec<ObjectId>, String>, oracle: &Oracle) {
     match leaks {
         Ok(leaked) => {
             let (count, first) = (leaked.len(), leaked.first());
-            oracle.violation(&format!("{count} objects that nothing refers to are still there, {first:?} first"));
+            oracle.violation(&format!(
+                "{count} objects that nothing refers to are still there, {first:?} first"
+            ));
         }
         Err(error) => oracle.violation(&error),
     }

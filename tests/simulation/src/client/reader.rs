@@ -111,7 +111,7 @@ impl Reader {
         let polled = self.take(peer, began, &answer, version);
         if !polled.deleted.is_empty() {
             // Without an answer the next fetch is out of range again; what was read is read.
-            if let Err(Lost(why)) = self.to_the_beginning(peer, address, &polled.deleted).await {
+            if let Err(Lost(why)) = self.go_to_the_start(peer, address, &polled.deleted).await {
                 note!(peer.name, "where logs begin: {why}");
             }
         }
@@ -119,7 +119,7 @@ impl Reader {
     }
 
     /// Goes on where logs begin (`auto.offset.reset=earliest`).
-    async fn to_the_beginning(
+    async fn go_to_the_start(
         &mut self,
         peer: &mut Peer,
         address: SocketAddr,

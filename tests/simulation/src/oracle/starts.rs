@@ -116,6 +116,7 @@ impl Oracle {
             let log = state.logs.entry(partition).or_default();
             let floor = log.starts.floor(began);
             log.starts.tells(tick, start);
+            log.told_end(tick, start);
             match start < floor {
                 true => Some(format!("it began at {floor} before")),
                 false => state.deleted_too_much(partition, start),
