@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::agent::bucket::{BucketWeather, Objects};
 use crate::agent::clock::SimClock;
 use crate::agent::host::{Ground, Host, SeededScheduler};
-use crate::agent::seam::{At, Hold, Kill};
+use crate::agent::seam::{At, COMMIT, GROUP_COMMIT, Hold, JOB_COMMIT, Kill};
 use crate::agent::store::Databases;
 use crate::checks;
 use crate::client::admin::Admin;
@@ -352,8 +352,17 @@ impl World {
     }
 
     fn kill(&self, draw: &Draw) {
-        let kind =
-            *draw.pick(&["", "store", "store commit", "store commit", "bucket put", "bucket", "socket"]);
+        let kind = *draw.pick(&[
+            "",
+            "store",
+            COMMIT,
+            COMMIT,
+            GROUP_COMMIT,
+            JOB_COMMIT,
+            "bucket put",
+            "bucket",
+            "socket",
+        ]);
         let kill = Kill { at: At { kind, left: draw.within(0..30) }, after: draw.chance(0.5) };
         let host = self.some(draw);
         note!("world", "agent {} is killed at {kill:?}", agent_address(0));
@@ -371,7 +380,16 @@ impl World {
         let Some(seam) = host.seam() else { return };
         let time = draw.duration(Duration::from_millis(50)..self.scenario.troubles.pause_most);
         if draw.chance(0.5) {
-            let kind = *draw.pick(&["", "store", "store commit", "store commit", "bucket put"]);
+            let kind = *draw.pick(&[
+                "",
+                "store",
+                COMMIT,
+                COMMIT,
+                GROUP_COMMIT,
+                GROUP_COMMIT,
+                JOB_COMMIT,
+                "bucket put",
+            ]);
             seam.hold_at(Hold { at: At { kind, left: draw.within(0..20) }, time });
             return;
         }

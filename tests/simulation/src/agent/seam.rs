@@ -57,6 +57,14 @@ impl Ways {
     }
 }
 
+/// A commit of the metadata store.
+pub const COMMIT: &str = "store commit";
+/// One that changes a group.
+pub const GROUP_COMMIT: &str = "store commit of a group";
+/// One of a job that deletes.
+pub const JOB_COMMIT: &str = "store commit of a job";
+const COMMITS: [&str; 3] = [COMMIT, GROUP_COMMIT, JOB_COMMIT];
+
 /// An operation to come: so many of a kind from now.
 #[derive(Debug, Clone)]
 pub struct At {
@@ -69,7 +77,8 @@ pub struct At {
 impl At {
     /// Counts an operation of `kind`: whether it is the one.
     fn is_reached(&mut self, kind: &'static str) -> bool {
-        let counts = self.kind.is_empty() || self.kind == kind;
+        let is_commit = self.kind == COMMIT && COMMITS.contains(&kind);
+        let counts = self.kind.is_empty() || self.kind == kind || is_commit;
         let is_reached = counts && self.left == 0;
         if counts && !is_reached {
             self.left -= 1;

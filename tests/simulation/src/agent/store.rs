@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use penstock_metadata::keys::Family;
 use penstock_metadata::kv::memory::{FaultKind, MemoryStore};
 use penstock_metadata::kv::{
     Committed, Durability, Isolation, KeyRange, Page, Priority, RangeOptions, Store, StoreError, Transaction,
@@ -16,7 +17,7 @@ use penstock_metadata::kv::{
 use penstock_types::{StoreVersion, pause};
 use tokio::sync::Notify;
 
-use super::seam::{Seam, finish};
+use super::seam::{COMMIT, GROUP_COMMIT, JOB_COMMIT, Seam, finish};
 use crate::draw::Draw;
 use crate::trace;
 
@@ -104,7 +105,7 @@ impl Store for SimStore {
     fn begin(&self, priority: Priority) -> Box<dyn Transaction> {
         let (seam, draw) = (Arc::clone(&self.seam), self.draw.clone());
         let (store, databases) = (self.databases.current(), Arc::clone(&self.databases));
-        Box::new(SimTransaction { inner: store.begin(priority), store, databases, seam, draw })
+        Box::new(SimTransaction { inner: store.begin(priority), store, databases, seam, draw, kind: COMMIT })
     }
 }
 
@@ -116,6 +117,8 @@ struct SimTransaction {
     databases: Arc<Databases>,
     seam: Arc<Seam>,
     draw: Draw,
+    /// What is changed.
+    kind: &'static str,
 }
 
 fn unreachable_store() -> StoreError {
@@ -123,6 +126,18 @@ fn unreachable_store() -> StoreError {
 }
 
 impl SimTransaction {
+    /// A key is changed.
+    fn changes(&mut self, key: &[u8]) {
+        const GROUPS: [Family; 3] = [Family::Group, Family::GroupMember, Family::GroupOffset];
+        const JOBS: [Family; 4] = [Family::Dead, Family::Trim, Family::Garbage, Family::LogStart];
+        let is_of = |families: &[Family]| families.iter().any(|family| key.first() == Some(&(*family as u8)));
+        if is_of(&GROUPS) {
+            self.kind = GROUP_COMMIT;
+        } else if is_of(&JOBS) {
+            self.kind = JOB_COMMIT;
+        }
+    }
+
     async fn reach(&mut self) -> Result<(), StoreError> {
         if self.seam.ways().is_store_cut() {
             trace::count("fault: store out of reach");
@@ -191,10 +206,12 @@ impl Transaction for SimTransaction {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8], conflict: WriteConflict) {
+        self.changes(key);
         self.inner.set(key, value, conflict);
     }
 
     fn set_stamped_key(&mut self, prefix: &[u8], suffix: &[u8], value: &[u8], conflict: WriteConflict) {
+        self.changes(prefix);
         self.inner.set_stamped_key(prefix, suffix, value, conflict);
     }
 
@@ -203,6 +220,7 @@ impl Transaction for SimTransaction {
     }
 
     fn atomic_add(&mut self, key: &[u8], addend: i64, conflict: WriteConflict) {
+        self.changes(key);
         self.inner.atomic_add(key, addend, conflict);
     }
 
@@ -211,6 +229,7 @@ impl Transaction for SimTransaction {
     }
 
     fn atomic_max(&mut self, key: &[u8], candidate: u64, conflict: WriteConflict) {
+        self.changes(key);
         self.inner.atomic_max(key, candidate, conflict);
     }
 
@@ -253,7 +272,7 @@ impl Transaction for SimTransaction {
     }
 
     async fn commit(self: Box<Self>) -> Result<Committed, StoreError> {
-        let operation = self.seam.begin("store commit").await;
+        let operation = self.seam.begin(self.kind).await;
         if self.seam.ways().is_store_cut() {
             trace::count("fault: store out of reach");
             pause(self.draw.duration(Duration::ZERO..GIVES_UP)).await;

@@ -20,7 +20,7 @@ use penstock_types::{Incarnation, pause};
 
 use super::{Crowd, STARTS_WITHIN, World};
 use crate::agent::host::Host;
-use crate::agent::seam::{At, Hold};
+use crate::agent::seam::{At, COMMIT, GROUP_COMMIT, Hold, JOB_COMMIT};
 use crate::client::peer::Lost;
 use crate::draw::Draw;
 use crate::net::agent_address;
@@ -125,7 +125,8 @@ impl World {
                 Fate::Killed => host.kill(),
                 Fate::Stopped => host.stop(),
                 Fate::Held => {
-                    let kind = *draw.pick(&["", "store", "store commit", "store commit", "bucket put"]);
+                    let kind =
+                        *draw.pick(&["", "store", COMMIT, COMMIT, GROUP_COMMIT, JOB_COMMIT, "bucket put"]);
                     seam.spare();
                     seam.hold_at(Hold { at: At { kind, left: draw.within(0..10) }, time: FOR_EVER });
                 }
