@@ -169,9 +169,9 @@ pub async fn unreferenced(
                 None => true,
                 Some(value) => ObjectRow::decode(&value)?.state == ObjectState::Collected,
             };
-            let is_old = stored.refuses(id) && cutoff.refuses(id)
-                || penstock_types::planted!("sweep-uncommitted")
-                || penstock_types::planted!("cutoff-not-committed") && cutoff.refuses(id);
+            let committed = if penstock_types::planted!("cutoff-not-committed") { cutoff } else { stored };
+            let is_old = committed.refuses(id) && cutoff.refuses(id);
+            let is_old = is_old || penstock_types::planted!("sweep-uncommitted");
             if nobodys && is_old {
                 found.push(*id);
             }
