@@ -21,6 +21,7 @@ mod error;
 mod groups;
 mod http_client;
 mod interrupt;
+mod jobs;
 mod metadata;
 mod output;
 mod produce;
@@ -60,6 +61,8 @@ enum Command {
     Agent(agent::AgentArguments),
     /// Show the agents of a cluster: leases, leaders, groups, lag
     Cluster(cluster::ClusterArguments),
+    /// Show the jobs of all agents, run one now, pause them
+    Jobs(jobs::JobsArguments),
     /// List, create, describe, alter and delete topics
     Topics(topics::TopicsArguments),
     /// List, describe, reset and delete consumer groups
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Dev(arguments) => agent::dev(&arguments),
         Command::Agent(arguments) => agent::agent(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Jobs(arguments) => jobs::run(&arguments),
         Command::Topics(arguments) => topics::run(&arguments),
         Command::Groups(arguments) => groups::run(&arguments),
         Command::Configs(arguments) => configs::run(&arguments),

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
+use penstock_compaction::turns::Turns;
 use tokio::net::TcpListener;
 
 use crate::broker::Broker;
@@ -17,6 +18,7 @@ use crate::metrics::{self, SharedMetrics};
 mod admin;
 mod bounded;
 pub mod cluster;
+pub mod jobs;
 mod readiness;
 
 pub use admin::{Control, Controls};
@@ -33,6 +35,8 @@ pub struct HttpState {
     pub broker: Weak<Broker>,
     /// Where an operator's wishes go.
     pub controls: Controls,
+    /// The jobs that this agent runs.
+    pub jobs: Arc<[Arc<Turns>]>,
 }
 
 /// Serves until `stop` resolves and the requests under way are answered. Connections are bounded in number and idle
@@ -53,6 +57,8 @@ fn router(state: HttpState) -> Router {
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/cluster", get(cluster::show))
+        .route("/jobs", get(jobs::show))
+        .route("/admin/jobs/{job}/{action}", post(jobs::act))
         .route("/admin/drain", post(admin::drain))
         .route("/admin/abort", post(admin::abort))
         .route("/admin/accept-clock", post(admin::accept_clock))
@@ -66,6 +72,7 @@ async fn index() -> Html<&'static str> {
          <li><a href=/health/live>/health/live</a>: 200 while the process runs\
          <li><a href=/health/ready>/health/ready</a>: 200 while Kafka clients are served, else 503 with the reason\
          <li><a href=/cluster>/cluster</a>: the agents that are alive, as JSON (<code>penstock cluster</code>)\
+         <li><a href=/jobs>/jobs</a>: the jobs that this agent runs, as JSON (<code>penstock jobs</code>)\
          <li>POST /admin/drain: send clients to the other agents, finish, and stop\
          <li>POST /admin/accept-clock: what the agents' clocks show is right, records may expire by it again\
          </ul>\n",

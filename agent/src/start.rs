@@ -188,7 +188,13 @@ pub async fn start_on<L: Listener>(
 
     let stop_http = CancellationToken::new();
     let (sender, controls) = mpsc::channel(CONTROLS);
+    let mut turns = vec![Arc::clone(sealer.turns())];
+    if runs_jobs {
+        turns.extend([checkpoints.turns(), producer_expiry.turns(), retention.turns()].map(Arc::clone));
+        turns.extend([collector.turns(), sweeper.turns()].map(Arc::clone));
+    }
     let state = HttpState {
+        jobs: turns.into(),
         metrics: Arc::clone(&metrics),
         readiness: Arc::clone(&readiness),
         broker: Arc::downgrade(&broker),

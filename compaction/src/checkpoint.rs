@@ -38,7 +38,7 @@ use penstock_metadata::keys::cluster::ClusterIdentity;
 use penstock_metadata::keys::feed::Slot;
 use penstock_metadata::kv::{Priority, Row, SharedStore, StoreError, limits};
 use penstock_storage::bucket::{Bucket, BucketError, ClaimError};
-use penstock_types::{ObjectId, Randomness, StoreVersion, TopicPartition, pause};
+use penstock_types::{ObjectId, Randomness, StoreVersion, TopicPartition};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +46,7 @@ pub mod format;
 
 use crate::again;
 use crate::share::Share;
+use crate::turns::Turns;
 
 use format::{CHECKPOINTS_PREFIX, PartBuilder, PartName};
 
@@ -128,12 +129,19 @@ pub struct Checkpoints {
     parts: CheckpointParts,
     settings: CheckpointSettings,
     stats: CheckpointStats,
+    turns: Arc<Turns>,
 }
 
 impl Checkpoints {
     /// A job.
     pub fn new(parts: CheckpointParts, settings: CheckpointSettings) -> Arc<Self> {
-        Arc::new(Self { parts, settings, stats: CheckpointStats::default() })
+        let turns = Turns::new("checkpoint", "copies the metadata of sealed logs into the bucket");
+        Arc::new(Self { parts, settings, stats: CheckpointStats::default(), turns })
+    }
+
+    /// Its turns.
+    pub fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Counters.
@@ -144,10 +152,13 @@ impl Checkpoints {
     /// Runs until cancelled. What is under way then is left; the next sweep finds it.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let rounds = async {
-            let mut swept: Option<Instant> = None;
+            let (mut swept, mut wait): (Option<Instant>, _) = (None, Duration::ZERO);
             loop {
-                if let Err(error) = self.round().await {
+                let mut turn = self.turns.next(wait).await;
+                wait = self.settings.look;
+                if let Err(error) = self.write_all(turn.is_asked()).await {
                     tracing::warn!(%error, "checkpoints of the sealed log were not looked at");
+                    turn.failed(&error);
                 }
                 if swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL)
                     && self.parts.share.is_mine("checkpoint sweep")
@@ -155,9 +166,9 @@ impl Checkpoints {
                     swept = Some(Instant::now());
                     if let Err(error) = self.sweep().await {
                         tracing::warn!(%error, "old checkpoints were not searched for");
+                        turn.failed(&error);
                     }
                 }
-                pause(self.settings.look).await;
             }
         };
         stop.run_until_cancelled(rounds).await.unwrap_or(());
@@ -168,6 +179,11 @@ impl Checkpoints {
     /// # Errors
     /// Where it can't be told which those are. A slot that fails is counted, and tried again in the next round.
     pub async fn round(&self) -> Result<(), StoreError> {
+        self.write_all(false).await
+    }
+
+    /// Writes the checkpoints that are due, or all that aren't what the log is by now.
+    async fn write_all(&self, all: bool) -> Result<(), StoreError> {
         let CheckpointParts { store, keyspace, .. } = &self.parts;
         let (now, standings) = standings(store, keyspace).await?;
         let behind = standings.values().filter(|standing| standing.is_behind()).count();
@@ -175,7 +191,8 @@ impl Checkpoints {
         let due: BTreeSet<Slot> = standings
             .iter()
             .filter(|(slot, standing)| {
-                self.is_due(standing, now) && self.parts.share.is_mine(&format!("checkpoint {}", slot.get()))
+                (self.is_due(standing, now) || all && standing.is_behind())
+                    && self.parts.share.is_mine(&format!("checkpoint {}", slot.get()))
             })
             .map(|(slot, _)| *slot)
             .collect();
@@ -183,6 +200,7 @@ impl Checkpoints {
             return Ok(());
         }
         let mut partitions = sealed_partitions(store, keyspace, &due).await?;
+        self.turns.expects(due.len() as u64);
         for slot in due {
             match self.write(slot, &partitions.remove(&slot).unwrap_or_default()).await {
                 Ok(true) => {
@@ -195,6 +213,7 @@ impl Checkpoints {
                     tracing::warn!(%error, slot = slot.get(), "a checkpoint is tried again later");
                 }
             }
+            self.turns.did(1);
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::again;
 use crate::share::Share;
+use crate::turns::Turns;
 
 /// Rounds between two walks over all dead counts.
 const WALK_EVERY: u32 = 60;
@@ -117,12 +118,19 @@ pub struct Collector {
     parts: CollectorParts,
     settings: CollectorSettings,
     stats: Arc<CollectorStats>,
+    turns: Arc<Turns>,
 }
 
 impl Collector {
     /// A job.
     pub fn new(parts: CollectorParts, settings: CollectorSettings) -> Arc<Self> {
-        Arc::new(Self { parts, settings, stats: Arc::default() })
+        let turns = Turns::new("collect", "deletes objects that nothing refers to any more");
+        Arc::new(Self { parts, settings, stats: Arc::default(), turns })
+    }
+
+    /// Its turns.
+    pub fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Counters.
@@ -140,8 +148,15 @@ impl Collector {
         };
         let rounds = async {
             loop {
-                pause(self.settings.interval).await;
-                failed(self.round().await);
+                let mut turn = self.turns.next(self.settings.interval).await;
+                let mut outcome = self.round().await;
+                if turn.is_asked() {
+                    outcome = self.walk().await.and(outcome);
+                }
+                if let Err(error) = &outcome {
+                    turn.failed(error);
+                }
+                failed(outcome);
             }
         };
         // It looks at every object that is partly dead, for what rarely happens.
@@ -239,6 +254,7 @@ impl Collector {
                 }
             }
             self.parts.check_claim().await?;
+            self.turns.expects(queue.due.len() as u64);
             let keys: Vec<String> = queue.due.iter().map(|garbage| object_key(garbage.object)).collect();
             let refused: BTreeMap<usize, BucketError> =
                 bucket.delete_many(&keys).await?.into_iter().collect();
@@ -249,6 +265,7 @@ impl Collector {
             let gone = queue.due.into_iter().enumerate().filter(|(index, _)| !refused.contains_key(index));
             let gone: Vec<Garbage> = gone.map(|(_, garbage)| garbage).collect();
             again!(collected(store, keyspace, cluster.incarnation, &gone))?;
+            self.turns.did(gone.len() as u64);
             let bytes = gone.iter().map(|garbage| garbage.size).sum();
             self.stats.objects.fetch_add(gone.len() as u64, Ordering::Relaxed);
             self.stats.bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -15,5 +15,6 @@ pub mod share;
 pub mod sweeper;
 #[cfg(test)]
 mod testing;
+pub mod turns;
 
 use again::again;

@@ -13,6 +13,7 @@ use penstock_types::{Incarnation, StoreVersion, pause};
 use tokio_util::sync::CancellationToken;
 
 use crate::share::Share;
+use crate::turns::Turns;
 
 /// How often a page is tried that conflicts.
 const ATTEMPTS: u32 = 8;
@@ -46,6 +47,7 @@ pub struct ProducerExpiry {
     settings: ProducerExpirySettings,
     share: Arc<dyn Share>,
     stats: ProducerExpiryStats,
+    turns: Arc<Turns>,
 }
 
 impl ProducerExpiry {
@@ -58,7 +60,13 @@ impl ProducerExpiry {
         share: Arc<dyn Share>,
     ) -> Arc<Self> {
         let stats = ProducerExpiryStats::default();
-        Arc::new(Self { store, keyspace, incarnation, settings, share, stats })
+        let turns = Turns::new("producer-expiry", "forgets producers that have been idle for long");
+        Arc::new(Self { store, keyspace, incarnation, settings, share, stats, turns })
+    }
+
+    /// Its turns.
+    pub fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Counters.
@@ -69,14 +77,16 @@ impl ProducerExpiry {
     /// Runs until cancelled.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let rounds = async {
-            let mut since = None;
+            let (mut since, mut wait) = (None, Duration::ZERO);
             loop {
-                if self.share.is_mine("producer expiry")
-                    && let Err(error) = self.round(&mut since).await
-                {
+                let mut turn = self.turns.next(wait).await;
+                wait = self.settings.interval;
+                if !self.share.is_mine("producer expiry") {
+                    turn.is_anothers();
+                } else if let Err(error) = self.round(&mut since).await {
                     tracing::debug!(%error, "the walk over producers' states ended early");
+                    turn.failed(&error);
                 }
-                pause(self.settings.interval).await;
             }
         };
         stop.run_until_cancelled(rounds).await.unwrap_or(());
@@ -99,6 +109,7 @@ impl ProducerExpiry {
                 Ok(Some(step)) => {
                     attempts = 0;
                     kept += step.seen - step.removed;
+                    self.turns.did(step.seen);
                     self.stats.removed.fetch_add(step.removed, Ordering::Relaxed);
                 }
                 Err(error) if error.is_retryable() && attempts < ATTEMPTS => {

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::again;
 use crate::collector::CollectorStats;
 use crate::share::Share;
+use crate::turns::Turns;
 
 /// Log starts that are moved together.
 const MOVES: usize = 200;
@@ -107,12 +108,19 @@ pub struct Retention {
     parts: RetentionParts,
     settings: RetentionSettings,
     stats: RetentionStats,
+    turns: Arc<Turns>,
 }
 
 impl Retention {
     /// A job.
     pub fn new(parts: RetentionParts, settings: RetentionSettings) -> Arc<Self> {
-        Arc::new(Self { parts, settings, stats: RetentionStats::default() })
+        let turns = Turns::new("retention", "deletes records that have expired");
+        Arc::new(Self { parts, settings, stats: RetentionStats::default(), turns })
+    }
+
+    /// Its turns.
+    pub fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Counters.
@@ -124,8 +132,9 @@ impl Retention {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let rounds = async {
             loop {
-                pause(self.settings.interval).await;
+                let mut turn = self.turns.next(self.settings.interval).await;
                 if let Err(error) = self.round().await {
+                    turn.failed(&error);
                     self.stats.failures.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%error, "what has expired is deleted later");
                 }
@@ -142,10 +151,13 @@ impl Retention {
         self.parts.topics.refresh().await?;
         let now_ms = self.now().await;
         let mut found = Vec::new();
-        for (partition, rules) in self.rules(now_ms) {
+        let rules = self.rules(now_ms);
+        self.turns.expects(rules.len() as u64);
+        for (partition, rules) in rules {
             if let Err(error) = self.look(partition, rules, now_ms, &mut found).await {
                 self.failed(partition, &error);
             }
+            self.turns.did(1);
             if found.len() >= MOVES {
                 self.move_starts(std::mem::take(&mut found), now_ms).await;
             }

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::share::Share;
+use crate::turns::Turns;
 
 /// Partitions sealed at a time: a seal mostly waits for the store.
 const AT_ONCE: usize = 8;
@@ -67,6 +68,7 @@ pub struct Sealer {
     share: Arc<dyn Share>,
     unsealed: Mutex<BTreeMap<TopicPartition, Unsealed>>,
     stats: SealStats,
+    turns: Arc<Turns>,
 }
 
 impl Sealer {
@@ -78,7 +80,13 @@ impl Sealer {
         share: Arc<dyn Share>,
     ) -> Arc<Self> {
         let (unsealed, stats) = (Mutex::default(), SealStats::default());
-        Arc::new(Self { store, keyspace, settings, share, unsealed, stats })
+        let turns = Turns::new("seal", "packs new rows of the log into its index");
+        Arc::new(Self { store, keyspace, settings, share, unsealed, stats, turns })
+    }
+
+    /// Its turns.
+    pub fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Counters.
@@ -102,31 +110,38 @@ impl Sealer {
 
     /// Runs until cancelled.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut walked: Option<Instant> = None;
-        while !stop.is_cancelled() {
-            if walked.is_none_or(|at| at.elapsed() >= self.settings.age) && self.share.is_mine("seal walk") {
+        let (mut walked, mut wait): (Option<Instant>, _) = (None, Duration::ZERO);
+        while let Some(mut turn) = stop.run_until_cancelled(self.turns.next(wait)).await {
+            wait = self.settings.interval;
+            let is_due = turn.is_asked() || walked.is_none_or(|at| at.elapsed() >= self.settings.age);
+            if is_due && self.share.is_mine("seal walk") {
                 walked = Some(Instant::now());
                 if let Err(error) = self.walk(&stop).await {
                     tracing::debug!(%error, "the walk over unsealed partitions ended early");
+                    turn.failed(&error);
                 }
             }
-            self.seal_due(&stop).await;
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = pause(self.settings.interval) => {}
-            }
+            // Who asks for it wants everything sealed.
+            let due = if turn.is_asked() { SealDue::NOW } else { self.due() };
+            self.seal_all(due, &stop).await;
         }
+    }
+
+    fn due(&self) -> SealDue {
+        SealDue { rows: self.settings.rows, age: self.settings.age }
     }
 
     /// Seals what is due now.
     pub async fn seal_due(&self, stop: &CancellationToken) {
+        self.seal_all(self.due(), stop).await;
+    }
+
+    async fn seal_all(&self, wanted: SealDue, stop: &CancellationToken) {
         let now = Instant::now();
         let due: Vec<TopicPartition> = {
             let unsealed = self.unsealed.lock();
             let is_due = |unsealed: &Unsealed| {
-                unsealed.rows >= self.settings.rows
-                    || now.saturating_duration_since(unsealed.since) >= self.settings.age
+                unsealed.rows >= wanted.rows || now.saturating_duration_since(unsealed.since) >= wanted.age
             };
             unsealed
                 .iter()
@@ -134,6 +149,7 @@ impl Sealer {
                 .map(|(partition, _)| *partition)
                 .collect()
         };
+        self.turns.expects(due.len() as u64);
         let seals = futures::stream::iter(due).for_each_concurrent(AT_ONCE, |partition| async move {
             if stop.is_cancelled() {
                 return;
@@ -141,7 +157,8 @@ impl Sealer {
             // Forgotten first: what is written from here on counts anew.
             let forgotten = self.unsealed.lock().remove(&partition);
             let begun = Instant::now();
-            let sealed = self.seal(partition).await;
+            let sealed = self.seal_as(partition, wanted).await;
+            self.turns.did(1);
             let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.stats.microseconds.fetch_add(took, Ordering::Relaxed);
             if let Err(error) = sealed {
@@ -164,7 +181,10 @@ impl Sealer {
 
     /// Seals all rows of a partition, if they are due.
     pub async fn seal(&self, partition: TopicPartition) -> Result<(), StoreError> {
-        let due = SealDue { rows: self.settings.rows, age: self.settings.age };
+        self.seal_as(partition, self.due()).await
+    }
+
+    async fn seal_as(&self, partition: TopicPartition, due: SealDue) -> Result<(), StoreError> {
         let mut conflicts = 0;
         loop {
             match seal_partition(&self.store, &self.keyspace, partition, due).await {

@@ -16,12 +16,13 @@ use penstock_metadata::collection::{RowWalk, raise_cutoff, unreferenced};
 use penstock_metadata::keys::cluster::Cutoff;
 use penstock_metadata::kv::StoreError;
 use penstock_storage::object::{OBJECTS_PREFIX, id_of_key, object_key};
-use penstock_types::{ObjectId, pause};
+use penstock_types::ObjectId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::again;
 use crate::collector::{CollectError, CollectorParts};
+use crate::turns::Turns;
 
 /// Objects that are looked up together.
 const AT_ONCE: usize = 1_000;
@@ -60,12 +61,19 @@ pub struct Sweeper {
     parts: CollectorParts,
     settings: SweeperSettings,
     stats: SweeperStats,
+    turns: Arc<Turns>,
 }
 
 impl Sweeper {
     /// A job.
     pub fn new(parts: CollectorParts, settings: SweeperSettings) -> Arc<Self> {
-        Arc::new(Self { parts, settings, stats: SweeperStats::default() })
+        let turns = Turns::new("sweep", "finds objects that were never committed, and deletes them");
+        Arc::new(Self { parts, settings, stats: SweeperStats::default(), turns })
+    }
+
+    /// Its turns.
+    pub fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Counters.
@@ -78,9 +86,11 @@ impl Sweeper {
         let rounds = async {
             let mut swept: Option<Instant> = None;
             loop {
-                pause(LOOK.min(self.settings.interval)).await;
-                let is_due = swept.is_none_or(|at| at.elapsed() >= self.settings.interval);
-                if !is_due || !self.parts.share.is_mine("sweep") {
+                let left = swept.map_or(LOOK, |at| self.settings.interval.saturating_sub(at.elapsed()));
+                let mut turn = self.turns.next(left.min(self.settings.interval)).await;
+                if !self.parts.share.is_mine("sweep") {
+                    turn.is_anothers();
+                    swept = None;
                     continue;
                 }
                 let begun = Instant::now();
@@ -90,6 +100,8 @@ impl Sweeper {
                     Err(error) => {
                         self.stats.failures.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!(%error, "the bucket was not swept to its end");
+                        turn.failed(&error);
+                        swept = None;
                     }
                 }
             }
@@ -111,6 +123,7 @@ impl Sweeper {
         while let Some(listed) = listing.next().await {
             let Some(id) = id_of_key(&listed?.key) else { continue };
             self.stats.listed.fetch_add(1, Ordering::Relaxed);
+            self.turns.did(1);
             if !cutoff.refuses(&id) && !penstock_types::planted!("sweep-uncommitted") {
                 continue;
             }

@@ -2,6 +2,7 @@
 //! uploads that were never committed. What is needed stays.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -192,6 +193,50 @@ fn an_upload_that_was_never_committed_is_swept() -> Result<()> {
     nap(Duration::from_secs(6));
     ensure!(live.iter().all(|path| path.exists()), "what is committed stays");
     ensure!(clients.read("kept", 0, 100)?.len() == 100);
+    ensure!(broker.terminate()? == Some(0));
+    Ok(())
+}
+
+fn jobs(spec: &BrokerSpec, arguments: &[&str]) -> Result<serde_json::Value> {
+    let ran = Command::new(penstock_tests::binary()?)
+        .arg("jobs")
+        .args(arguments)
+        .args(["--agent-http", &format!("127.0.0.1:{}", spec.http_port), "--output", "json"])
+        .output()?;
+    ensure!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    Ok(serde_json::from_slice(&ran.stdout)?)
+}
+
+fn job(report: &serde_json::Value, name: &str) -> Result<serde_json::Value> {
+    let jobs = report[0]["jobs"].as_array().context("jobs")?;
+    let found = jobs.iter().find(|job| job["name"] == name).cloned();
+    found.with_context(|| format!("no {name} in {report}"))
+}
+
+#[test]
+fn an_operator_runs_and_pauses_jobs() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let spec =
+        BrokerSpec::new(directory.path(), &["--set", "seal.age.ms=1h", "--set", "collect.delay.ms=1s"])?;
+    let broker = spec.start()?;
+    create_topic(&spec, "short", 1, &[("retention.ms", "1")])?;
+    let clients = Clients::of(&spec)?;
+    clients.send(&["short"], 100)?;
+    let paused = jobs(&spec, &["pause", "all", "--for", "1h"])?;
+    ensure!(job(&paused, "retention")?["state"] == "paused", "{paused}");
+    // Nothing is due for minutes, but it is as somebody says.
+    jobs(&spec, &["run", "seal"])?;
+    let ran = jobs(&spec, &["run", "retention"])?;
+    ensure!(clients.watermarks("short")? == (100, 100));
+    let retention = job(&ran, "retention")?;
+    ensure!(retention["turns"] == 1 && retention["failures"] == 0 && retention["of"] == 1, "{retention}");
+    nap(Duration::from_secs(2));
+    jobs(&spec, &["run", "collect"])?;
+    ensure!(objects(directory.path())?.is_empty(), "their objects, too");
+    let resumed = jobs(&spec, &["resume", "all"])?;
+    ensure!(job(&resumed, "retention")?["state"] == "waiting", "{resumed}");
+    let unknown = jobs(&spec, &["run", "laundry"]).map_err(|error| error.to_string());
+    ensure!(unknown.as_ref().is_err_and(|why| why.contains("there are: checkpoint, collect")), "{unknown:?}");
     ensure!(broker.terminate()? == Some(0));
     Ok(())
 }

@@ -8,18 +8,30 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an answer at most.
 const ANSWER_MAX: u64 = 16 << 20;
 
-/// The body of the answer to a GET of `path`: of HTTP/1.0, so it is whatever comes until the connection ends.
+/// The body of the answer to a GET of `path`.
 pub(super) fn get(address: &str, path: &str) -> io::Result<String> {
+    ask(address, "GET", path)
+}
+
+/// The body of the answer to a POST to `path`.
+pub(super) fn post(address: &str, path: &str) -> io::Result<String> {
+    ask(address, "POST", path)
+}
+
+/// Of HTTP/1.0, so the body is whatever comes until the connection ends.
+fn ask(address: &str, method: &str, path: &str) -> io::Result<String> {
     let unresolved = || io::Error::other("the name has no address");
     let resolved = address.to_socket_addrs()?.next().ok_or_else(unresolved)?;
     let mut stream = TcpStream::connect_timeout(&resolved, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n").as_bytes(),
+    )?;
     let mut answer = String::new();
     stream.take(ANSWER_MAX).read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP answer"))?;
-    if head.split_whitespace().nth(1) != Some("200") {
+    if !matches!(head.split_whitespace().nth(1), Some("200" | "202")) {
         let status = head.lines().next().unwrap_or_default();
         return Err(io::Error::other(format!("{status}: {}", body.trim())));
     }

@@ -82,7 +82,7 @@ pub(super) struct VerifyArguments {
 }
 
 /// Seconds, or a number with a unit.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.char_indices().find(|(_, letter)| letter.is_ascii_alphabetic()) {
         Some((at, _)) => text.split_at(at),
         None => (text, "s"),

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::HttpState;
 
-const FOREIGN: &str = "not for pages in a browser\n";
+pub(super) const FOREIGN: &str = "not for pages in a browser\n";
 
 /// What is asked of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

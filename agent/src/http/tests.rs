@@ -26,11 +26,13 @@ async fn health_and_metrics_are_served_until_stopped() {
     metrics.value(definitions::READY, || 1.0);
     let readiness = Arc::new(Readiness::default());
     let (sender, mut asked) = tokio::sync::mpsc::channel(4);
+    let turns = Turns::new("tidy", "tidies up");
     let state = HttpState {
         metrics: Arc::new(metrics),
         readiness: Arc::clone(&readiness),
         broker: Weak::new(),
         controls: Controls { sender, can_abort: false },
+        jobs: Arc::new([Arc::clone(&turns)]),
     };
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, state, stop.clone().cancelled_owned()));
@@ -56,6 +58,19 @@ async fn health_and_metrics_are_served_until_stopped() {
     assert!(send(address, "POST /admin/drain", "").await.starts_with("HTTP/1.1 202"));
     assert_eq!(asked.try_recv(), Ok(Control::Drain));
     assert!(get_path(address, "/cluster").await.starts_with("HTTP/1.1 503"), "no services, no report");
+
+    assert!(get_path(address, "/jobs").await.contains(r#""name":"tidy""#));
+    let cross = send(address, "POST /admin/jobs/tidy/pause", "Origin: http://elsewhere\r\n").await;
+    assert!(cross.starts_with("HTTP/1.1 403"), "{cross}");
+    assert!(send(address, "POST /admin/jobs/tidy/pause?seconds=90", "").await.starts_with("HTTP/1.1 200"));
+    assert!(turns.status().paused_for.is_some_and(|left| left.as_secs() >= 60));
+    assert!(send(address, "POST /admin/jobs/tidy/resume", "").await.starts_with("HTTP/1.1 200"));
+    assert!(turns.status().paused_for.is_none());
+    let ran = send(address, "POST /admin/jobs/tidy/run", "").await;
+    assert!(ran.starts_with("HTTP/1.1 202") && ran.contains(r#""turn":1"#), "{ran}");
+    assert!(turns.next(std::time::Duration::from_secs(3_600)).await.is_asked());
+    assert!(send(address, "POST /admin/jobs/tidy/up", "").await.starts_with("HTTP/1.1 404"));
+    assert!(send(address, "POST /admin/jobs/untidy/run", "").await.starts_with("HTTP/1.1 404"));
 
     readiness.draining();
     let draining = get_path(address, "/health/ready").await;
