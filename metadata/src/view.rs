@@ -279,6 +279,12 @@ impl PartitionView {
         Ok(true)
     }
 
+    /// The log starts at `start` or behind it: whoever moved it there says so.
+    pub fn starts_at(&self, start: Offset) {
+        let mut view = self.view.write();
+        view.log_start = view.log_start.max(start);
+    }
+
     /// The log start offset, fresh from the store.
     pub async fn fresh_log_start(&self) -> Result<Offset, StoreError> {
         let mut transaction = self.store.begin(Priority::Default);

@@ -108,7 +108,6 @@ NOT_ASKED = """
 - Several partitions of which one has a bad length or magic: Kafka fails the whole request (docs/record-batch.md).
 - Uncompressed records whose offset deltas aren't 0, 1, 2, ... (docs/record-batch.md).
 - `compression.type=zstd`: the test can't unpack it.
-- A fetch that would go on behind the end of a Kafka segment, where Kafka stops and Penstock, which has none, goes on.
 - Time: sessions that run out, retention, expiry.
 """
 

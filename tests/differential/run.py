@@ -39,10 +39,11 @@ SETTINGS = ("num.partitions=2", "default.replication.factor=1", "auto.create.top
             "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=6000",
             "group.max.session.timeout.ms=60000",
             # A Kafka segment ends a fetch; records that claim old times would roll one each.
-            "log.roll.ms=9223372036854775807")
+            "log.roll.ms=9223372036854775807",
+            # Nothing may go away on its own while answers are compared.
+            "log.retention.check.interval.ms=3600000")
 
-# Nothing may go away on its own while answers are compared.
-KAFKA_SETTINGS = SETTINGS + ("log.retention.check.interval.ms=3600000", "log.initial.task.delay.ms=3600000",
+KAFKA_SETTINGS = SETTINGS + ("log.initial.task.delay.ms=3600000",
                              "log.cleaner.enable=false", "offsets.retention.check.interval.ms=3600000")
 # With it Kafka's controller writes min.insync.replicas down as a dynamic default of the cluster.
 FEATURES = {"eligible.leader.replicas.version": 0}

@@ -186,6 +186,11 @@ def room_left(question, path, kafka, penstock):
     return path == ("Responses",) and names[0] <= names[1]
 
 
+def segment_end(_question, path, kafka, penstock):
+    return path[-1] == "Records" and isinstance(kafka, list) and isinstance(penstock, list) and \
+        0 < len(kafka) < len(penstock) and penstock[:len(kafka)] == kafka
+
+
 def diverging(question, path, _kafka, _penstock):
     rows = [row for topic in question.body["Topics"] for row in topic["Partitions"]]
     return path[0] == "Responses" and path[-1] != "Records" and any(row.get("LastFetchedEpoch", -1) >= 0 for row in rows)
@@ -247,7 +252,7 @@ DIFFERENCES = [
                "metadata after both.", deleted_in_session),
     Difference("auto-created topics are there at once", ("Metadata",), "Kafka asks its controller and answers with a "
                "retriable error; Penstock answers with the new topic.", auto_created),
-    Difference("APIs that aren't served", ("ApiVersions",), "Transactions, security, newer groups, DeleteRecords, "
+    Difference("APIs that aren't served", ("ApiVersions",), "Transactions, security, newer groups, "
                "quotas and telemetry aren't served yet and so aren't advertised.", not_served),
     Difference("no aborted transactions", ("Fetch",), "Under read_committed an empty list; Kafka sends null where the "
                "first batch didn't fit. Both mean none.", transaction_list),
@@ -259,6 +264,8 @@ DIFFERENCES = [
                "(UNKNOWN_SERVER_ERROR); Penstock answers INVALID_REQUEST.", unknown_operation),
     Difference(PIECE, ("Fetch",), "Kafka fills max bytes with a piece of a batch, which consumers throw away; Penstock "
                "sends whole batches and gives the rest of the room to the partitions that follow.", room_left),
+    Difference("a segment's end", ("Fetch",), "Kafka's fetch ends with the segment that it begins in; Penstock has none, and goes "
+               "on.", segment_end),
     Difference("leader told to a follower", ("Fetch",), "Nobody follows an agent: a stranger is refused as by Kafka, but "
                "not told the leader.", told_leader),
     Difference("diverging epochs", ("Fetch",), "The last fetched epoch is a follower's field: Kafka tells it where its "

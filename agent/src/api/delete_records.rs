@@ -43,6 +43,12 @@ pub(crate) async fn handle(
     }
     let how = Request::new(false, request.timeout_ms);
     let moved = broker.topic_admin.move_log_starts(&wanted, how).await;
+    // Answers to Produce tell it without asking the store.
+    for ((partition, _), start) in wanted.iter().zip(&moved) {
+        if let Ok(start) = start {
+            broker.views.get(*partition).starts_at(*start);
+        }
+    }
     let mut outcomes = outcomes.into_iter();
     let mut outcome = || match outcomes.next()? {
         Ok(index) => Some(moved[index].as_ref().map_err(refusal).map(|start| start.get())),
