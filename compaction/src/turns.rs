@@ -105,6 +105,7 @@ impl Turns {
                 until - now
             };
             tokio::select! {
+                biased;
                 () = changed => {}
                 () = pause(waits) => {}
             }

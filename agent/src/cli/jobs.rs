@@ -57,6 +57,7 @@ struct CommonArguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Run a job on all agents now, and wait until it is done
+    #[command(after_help = "Example:\n  penstock jobs run retention")]
     Run {
         /// Its name, as `penstock jobs` shows it
         job: String,
@@ -64,6 +65,7 @@ enum Action {
         common: CommonArguments,
     },
     /// Let a job rest on all agents
+    #[command(after_help = "Example:\n  penstock jobs pause all --for 2h")]
     Pause {
         /// Its name, or `all`
         job: String,
@@ -74,6 +76,7 @@ enum Action {
         common: CommonArguments,
     },
     /// End a pause
+    #[command(after_help = "Example:\n  penstock jobs resume all")]
     Resume {
         /// Its name, or `all`
         job: String,
