@@ -224,7 +224,7 @@ impl Checkpoints {
         }
         let Some(current) = &standing.state.current else { return true };
         let for_size = Duration::from_secs(current.bytes / self.settings.bytes_per_second.max(1));
-        let old_enough = versions(self.settings.interval.max(for_size));
+        let old_enough = limits::versions_of(self.settings.interval.max(for_size));
         current.id.incarnation() != self.parts.cluster.incarnation
             || now.get().saturating_sub(current.id.version().get()) >= old_enough
     }
@@ -234,7 +234,7 @@ impl Checkpoints {
         let CheckpointParts { store, keyspace, cluster, randomness, .. } = &self.parts;
         let version = store.begin(Priority::Batch).read_version().await?;
         let id = ObjectId::new(cluster.incarnation, version, randomness.next_u64());
-        let fresh = StoreVersion::new(version.get().saturating_sub(versions(CLAIM)));
+        let fresh = StoreVersion::new(version.get().saturating_sub(limits::versions_of(CLAIM)));
         let Some(seals) = again!(claim(store, keyspace, slot, id, fresh))? else {
             return Ok(false);
         };
@@ -310,10 +310,7 @@ impl Checkpoints {
     /// After the first that fails; what was deleted before is gone.
     pub async fn sweep(&self) -> Result<(), CheckpointError> {
         let CheckpointParts { store, keyspace, cluster, bucket, .. } = &self.parts;
-        let ours = bucket.read_claim().await?;
-        if !ours.is_some_and(|claim| {
-            claim.cluster_id == cluster.cluster_id && claim.incarnation == cluster.incarnation
-        }) {
+        if !bucket.is_claimed_by(&cluster.cluster_id, cluster.incarnation).await? {
             return Err(CheckpointError::NotOurs);
         }
         let mut found: BTreeMap<Slot, Vec<PartName>> = BTreeMap::new();
@@ -340,11 +337,6 @@ impl Checkpoints {
         }
         Ok(())
     }
-}
-
-fn versions(time: Duration) -> u64 {
-    let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    microseconds.saturating_mul(limits::VERSIONS_PER_SECOND / 1_000_000)
 }
 
 /// A page is read again after an error: reading moves on only with a page.

@@ -14,10 +14,11 @@ use std::time::Duration;
 use penstock_metadata::burial::{BurialWalk, Buried, bury};
 use penstock_metadata::collection::{collected, due};
 use penstock_metadata::keys::Keyspace;
-use penstock_metadata::keys::cluster::{ClusterIdentity, begin_key, decode_begin};
+use penstock_metadata::keys::cluster::{ClusterIdentity, MetadataVersion};
 use penstock_metadata::keys::garbage::Garbage;
 use penstock_metadata::keys::topic::DeletedTopicRow;
-use penstock_metadata::kv::{Isolation, Priority, SharedStore, StoreError, limits};
+use penstock_metadata::kv::{Priority, SharedStore, StoreError};
+use penstock_metadata::present::Present;
 use penstock_metadata::topics::{collect_topic, deleted_topics};
 use penstock_storage::bucket::{Bucket, BucketError, ClaimError};
 use penstock_storage::object::object_key;
@@ -104,10 +105,8 @@ impl CollectorParts {
         if penstock_types::planted!("collects-from-any-bucket") {
             return Ok(());
         }
-        let claim = self.bucket.read_claim().await?;
-        let is_ours = claim.is_some_and(|claim| {
-            claim.cluster_id == self.cluster.cluster_id && claim.incarnation == self.cluster.incarnation
-        });
+        let ClusterIdentity { cluster_id, incarnation, .. } = &self.cluster;
+        let is_ours = self.bucket.is_claimed_by(cluster_id, *incarnation).await?;
         if is_ours { Ok(()) } else { Err(CollectError::NotOurs) }
     }
 }
@@ -203,17 +202,14 @@ impl Collector {
         let mut after = None;
         loop {
             let mut transaction = store.begin(Priority::Batch);
-            let now = transaction.read_version().await?;
-            let begin = transaction.get(&begin_key(keyspace), Isolation::Snapshot).await?;
-            let begin = decode_begin(begin.as_deref(), cluster.incarnation).map_err(StoreError::from)?;
+            let present = Present::read(&mut *transaction, keyspace, cluster.incarnation).await?;
             let deleted = deleted_topics(&mut *transaction, keyspace, after, TOPICS).await?;
             drop(transaction);
             let Some(last) = deleted.last() else { return Ok(()) };
             after = Some(last.id);
             let is_due = |topic: &&DeletedTopicRow| {
-                let is_earlier = topic.deleted.incarnation < cluster.incarnation;
-                let since = if is_earlier { begin } else { topic.deleted.stamp.version() };
-                limits::time_of(now.get().saturating_sub(since.get())) >= self.settings.delay
+                let MetadataVersion { incarnation, stamp } = topic.deleted;
+                present.age(incarnation, stamp.version()) >= self.settings.delay
             };
             for topic in deleted.iter().filter(is_due) {
                 self.topic(topic.id).await?;

@@ -12,12 +12,13 @@ use std::time::Duration;
 use penstock_types::{Incarnation, ObjectId, StoreVersion};
 
 use crate::keys::Keyspace;
-use crate::keys::cluster::{Cutoff, begin_key, cutoff_key, decode_begin, decode_cutoff, encode_cutoff};
+use crate::keys::cluster::{Cutoff, cutoff_key, decode_cutoff, encode_cutoff};
 use crate::keys::garbage::{self, Garbage};
 use crate::keys::object::{self, ObjectRow, ObjectState};
 use crate::kv::{
     Isolation, KeyRange, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, limits, single_key,
 };
+use crate::present::Present;
 use crate::visible;
 
 /// Rows of one transaction: a row has verdicts of 80 kB at most.
@@ -46,9 +47,7 @@ pub async fn due(
     after: Option<&Garbage>,
 ) -> Result<Queue, StoreError> {
     let mut transaction = store.begin(Priority::Batch);
-    let now = transaction.read_version().await?;
-    let begin = transaction.get(&begin_key(keyspace), Isolation::Snapshot).await?;
-    let begin = decode_begin(begin.as_deref(), incarnation)?;
+    let present = Present::read(&mut *transaction, keyspace, incarnation).await?;
     let mut range = garbage::queue(keyspace);
     if let Some(after) = after {
         range.start = single_key(&garbage::key(keyspace, after)).end;
@@ -57,8 +56,7 @@ pub async fn due(
     let mut queue = Queue::default();
     for row in &page.rows {
         let found = garbage::decode(keyspace, row)?;
-        let since = if found.incarnation < incarnation { begin } else { found.stamp.version() };
-        let waited = limits::time_of(now.get().saturating_sub(since.get()));
+        let waited = present.age(found.incarnation, found.stamp.version());
         if waited < delay && !penstock_types::planted!("delete-without-delay") {
             queue.waits = Some(waited);
             break;
@@ -90,9 +88,7 @@ pub async fn collected(
 ) -> Result<(), StoreError> {
     for deleted in deleted.chunks(PAGE) {
         let mut transaction = store.begin(Priority::Batch);
-        visible::fence(&mut *transaction, keyspace, incarnation).await?;
-        let cutoff = transaction.get(&cutoff_key(keyspace), Isolation::Snapshot).await?;
-        let cutoff = decode_cutoff(cutoff.as_deref())?;
+        let cutoff = visible::fence(&mut *transaction, keyspace, incarnation).await?;
         let keys: Vec<_> = deleted.iter().map(|gone| object::key(keyspace, gone.object)).collect();
         let values = transaction.get_many(&keys, Isolation::Serializable).await?;
         for ((gone, key), value) in deleted.iter().zip(&keys).zip(values) {
@@ -129,21 +125,17 @@ pub async fn raise_cutoff(
     lag: Duration,
 ) -> Result<Cutoff, StoreError> {
     let mut transaction = store.begin(Priority::Batch);
-    visible::fence(&mut *transaction, keyspace, incarnation).await?;
+    let stored = visible::fence(&mut *transaction, keyspace, incarnation).await?;
     let now = transaction.read_version().await?;
-    let key = cutoff_key(keyspace);
-    let stored = transaction.get(&key, Isolation::Serializable).await?;
-    let stored = decode_cutoff(stored.as_deref())?;
-    let lag = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
-    let versions = lag.saturating_mul(limits::VERSIONS_PER_SECOND / 1_000_000);
-    let wanted = Cutoff { incarnation, version: StoreVersion::new(now.get().saturating_sub(versions)) };
+    let version = StoreVersion::new(now.get().saturating_sub(limits::versions_of(lag)));
+    let wanted = Cutoff { incarnation, version };
     if wanted <= stored {
         return Ok(stored);
     }
     if penstock_types::planted!("cutoff-not-committed") {
         return Ok(wanted);
     }
-    transaction.set(&key, &encode_cutoff(wanted), WriteConflict::Yes);
+    transaction.set(&cutoff_key(keyspace), &encode_cutoff(wanted), WriteConflict::Yes);
     transaction.commit().await?;
     Ok(wanted)
 }

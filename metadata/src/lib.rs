@@ -26,6 +26,7 @@ pub mod lookup;
 pub mod members;
 pub mod now;
 pub mod order_rows;
+pub mod present;
 pub mod producer_expiry;
 pub mod producer_ids;
 pub mod retention;

@@ -95,13 +95,13 @@ async fn move_in(
     let rows = transaction.get_many(&keys, Isolation::Serializable).await?;
     let live: BTreeSet<TopicId> =
         topics.into_iter().zip(rows).filter_map(|(topic, row)| row.map(|_| topic)).collect();
-    // A topic's own options are in its row, which conflicts; the brokers' are in this version's.
-    let options = transaction.get(&metadata_version_key(keyspace), Isolation::Snapshot).await?;
-    let options = decode_metadata_version(options.as_deref())?;
     let stripes: BTreeSet<Stripe> = wanted.iter().map(|(partition, _)| Stripe::of(*partition)).collect();
     let mut keys: Vec<_> = stripes.iter().map(|stripe| counters::key(keyspace, *stripe)).collect();
     keys.extend(wanted.iter().map(|(partition, _)| log_start::key(keyspace, *partition)));
+    keys.push(metadata_version_key(keyspace));
     let mut values = transaction.get_many(&keys, Isolation::Snapshot).await?;
+    // A topic's own options are in its row, which conflicts; the brokers' are in this version's.
+    let options = decode_metadata_version(values.pop().flatten().as_deref())?;
     let starts = values.split_off(stripes.len());
     let mut ends: BTreeMap<Stripe, Counters> = BTreeMap::new();
     for (stripe, value) in stripes.into_iter().zip(values) {

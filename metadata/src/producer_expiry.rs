@@ -39,9 +39,7 @@ impl Expiry {
     /// Whether a state has expired at `now`.
     pub fn is_over(&self, stored: &StoredProducerState, now: StoreVersion) -> bool {
         let changed = if stored.incarnation < self.incarnation { self.since } else { stored.changed };
-        let per_microsecond = limits::VERSIONS_PER_SECOND / 1_000_000;
-        let after = u64::try_from(self.after.as_micros()).unwrap_or(u64::MAX).saturating_mul(per_microsecond);
-        changed.get().saturating_add(after) < now.get()
+        changed.get().saturating_add(limits::versions_of(self.after)) < now.get()
     }
 }
 

@@ -9,14 +9,15 @@
 
 use std::time::Duration;
 
-use penstock_types::{Incarnation, Offset, StoreVersion, TimestampMs, TopicPartition};
+use penstock_types::{Incarnation, Offset, TimestampMs, TopicPartition};
 
 use crate::fold::BatchEntry;
-use crate::keys::cluster::{begin_key, decode_begin};
+use crate::keys::cluster::begin_key;
 use crate::keys::index::{self, PackedIndex};
 use crate::keys::trim::{self, Trim};
 use crate::keys::{Keyspace, log_start, seal};
-use crate::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, limits, single_key};
+use crate::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, single_key};
+use crate::present::Present;
 
 /// Index values looked at in one transaction.
 const MOST_VALUES: usize = 40;
@@ -37,7 +38,7 @@ pub struct Retention {
 pub struct Expired {
     /// The offset behind the last batch that has expired.
     pub start: Offset,
-    /// How many batches that are, and their bytes.
+    /// How many batches that are.
     pub batches: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -49,8 +50,7 @@ pub struct Expired {
 #[derive(Debug)]
 struct Walk {
     retention: Retention,
-    /// The current incarnation, where it began, and the version now.
-    life: (Incarnation, StoreVersion, StoreVersion),
+    present: Present,
     log_start: Offset,
     /// Bytes from here to the end of the sealed log.
     left: u64,
@@ -70,7 +70,9 @@ impl Walk {
         let is_old = match newest {
             0.. if penstock_types::planted!("expires-with-the-first") && self.expired.is_some() => true,
             0.. => self.retention.before_ms.is_some_and(|before| newest < before),
-            _ => self.retention.age.is_some_and(|age| self.age(batch) > age),
+            _ => self.retention.age.is_some_and(|age| {
+                self.present.age(batch.at.incarnation, batch.at.stamp.version()) > age
+            }),
         };
         let is_too_much = self.retention.bytes.is_some_and(|bytes| left >= bytes);
         if !is_old && !is_too_much {
@@ -83,15 +85,6 @@ impl Walk {
         expired.batches += 1;
         expired.bytes += length;
         true
-    }
-}
-
-impl Walk {
-    /// How long ago a batch was appended, by the store's versions; those of earlier incarnations can't be compared.
-    fn age(&self, batch: &BatchEntry) -> Duration {
-        let (incarnation, begin, now) = self.life;
-        let since = if batch.at.incarnation < incarnation { begin } else { batch.at.stamp.version() };
-        limits::time_of(now.get().saturating_sub(since.get()))
     }
 }
 
@@ -116,7 +109,7 @@ pub async fn expired(
     let trim = Trim::decode(values[2].as_deref())?;
     let mut walk = Walk {
         retention,
-        life: (incarnation, decode_begin(values[3].as_deref(), incarnation)?, now),
+        present: Present::of(incarnation, values[3].as_deref(), now)?,
         log_start: log_start::decode(values[0].as_deref())?,
         left: sealed.bytes.saturating_sub(trim.bytes),
         expired: None,

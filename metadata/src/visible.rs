@@ -5,19 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_types::{Incarnation, TopicPartition};
 
-use crate::keys::cluster::{cutoff_key, decode_cutoff};
+use crate::keys::cluster::{Cutoff, cutoff_key, decode_cutoff};
 use crate::keys::counters::{self, Counters, Stripe};
 use crate::keys::feed::{self, Slot};
 use crate::keys::{Keyspace, checkpoint};
 use crate::kv::{Isolation, StoreError, Transaction, WriteConflict};
 
 /// Fails where the metadata has begun another life than `incarnation`: an agent that was paused while it was restored
-/// changes nothing any more. Reads serializably what begins with the life.
+/// changes nothing any more. Reads serializably what begins with the life, the cutoff, and gives it.
 pub(crate) async fn fence(
     transaction: &mut dyn Transaction,
     keyspace: &Keyspace,
     incarnation: Incarnation,
-) -> Result<(), StoreError> {
+) -> Result<Cutoff, StoreError> {
     let cutoff = transaction.get(&cutoff_key(keyspace), Isolation::Serializable).await?;
     let cutoff = decode_cutoff(cutoff.as_deref())?;
     if cutoff.incarnation > incarnation {
@@ -25,7 +25,7 @@ pub(crate) async fn fence(
         let reason = format!("the metadata is in incarnation {now} by now, this agent is of {own}");
         return Err(StoreError::Failed { reason });
     }
-    Ok(())
+    Ok(cutoff)
 }
 
 /// Something of `partitions` changes that is no append: the log start moves, entries of the sealed log are replaced.

@@ -62,6 +62,12 @@ pub mod limits {
     pub const fn time_of(versions: u64) -> Duration {
         Duration::from_micros(versions / (VERSIONS_PER_SECOND / 1_000_000))
     }
+
+    /// By how much versions advance in a time, about.
+    pub fn versions_of(time: Duration) -> u64 {
+        let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        microseconds.saturating_mul(VERSIONS_PER_SECOND / 1_000_000)
+    }
 }
 
 /// Whether an operation that failed left a trace.

@@ -127,6 +127,16 @@ impl Bucket {
         unreachable!("the loop ends by returning")
     }
 
+    /// Whether the claim on this prefix is this one: what deletes from the bucket asks first.
+    pub async fn is_claimed_by(
+        &self,
+        cluster_id: &str,
+        incarnation: Incarnation,
+    ) -> Result<bool, ClaimError> {
+        let claim = self.read_claim().await?;
+        Ok(claim.is_some_and(|claim| claim.cluster_id == cluster_id && claim.incarnation == incarnation))
+    }
+
     /// The claim on this prefix, if there is one. Sweepers read it before each round.
     pub async fn read_claim(&self) -> Result<Option<Claim>, ClaimError> {
         Ok(self.claim_and_etag().await?.map(|(claim, _)| claim))
