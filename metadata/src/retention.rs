@@ -70,9 +70,10 @@ impl Walk {
         let is_old = match newest {
             0.. if penstock_types::planted!("expires-with-the-first") && self.expired.is_some() => true,
             0.. => self.retention.before_ms.is_some_and(|before| newest < before),
-            _ => self.retention.age.is_some_and(|age| {
-                self.present.age(batch.at.incarnation, batch.at.stamp.version()) > age
-            }),
+            _ => self
+                .retention
+                .age
+                .is_some_and(|age| self.present.age(batch.at.incarnation, batch.at.stamp.version()) > age),
         };
         let is_too_much = self.retention.bytes.is_some_and(|bytes| left >= bytes);
         if !is_old && !is_too_much {

@@ -2,9 +2,8 @@
 
 use clap::Args;
 
-use super::CommandError;
 use super::error::Outcome;
-use super::http_client::get;
+use super::http_client::get_json;
 use super::output::{OutputArguments, Table};
 use crate::http::cluster::{AgentReport, ClusterReport};
 
@@ -28,11 +27,7 @@ pub(super) struct ClusterArguments {
 
 /// Shows the agents of a cluster.
 pub(super) fn run(arguments: &ClusterArguments) -> Outcome {
-    let address = &arguments.agent_http;
-    let failed = |reason: String| CommandError::Failed(format!("the agent at {address}: {reason}"));
-    let body = get(address, "/cluster").map_err(|error| failed(error.to_string()))?;
-    let report: ClusterReport = serde_json::from_str(&body)
-        .map_err(|error| failed(format!("its answer is not that of a Penstock agent ({error})")))?;
+    let report: ClusterReport = get_json(&arguments.agent_http, "/cluster")?;
     if report.lag_is_partial {
         eprintln!("there are many groups: LAG is that of the first 1,000 only");
     }

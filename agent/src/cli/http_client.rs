@@ -4,6 +4,10 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
+use super::CommandError;
+
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an answer at most.
 const ANSWER_MAX: u64 = 16 << 20;
@@ -13,9 +17,21 @@ pub(super) fn get(address: &str, path: &str) -> io::Result<String> {
     ask(address, "GET", path)
 }
 
-/// The body of the answer to a POST to `path`.
-pub(super) fn post(address: &str, path: &str) -> io::Result<String> {
-    ask(address, "POST", path)
+/// What an agent answers to a GET of `path`.
+pub(super) fn get_json<T: DeserializeOwned>(address: &str, path: &str) -> Result<T, CommandError> {
+    parsed(address, get(address, path))
+}
+
+/// What an agent answers to a POST to `path`.
+pub(super) fn post_json<T: DeserializeOwned>(address: &str, path: &str) -> Result<T, CommandError> {
+    parsed(address, ask(address, "POST", path))
+}
+
+fn parsed<T: DeserializeOwned>(address: &str, body: io::Result<String>) -> Result<T, CommandError> {
+    let failed = |reason: String| CommandError::Failed(format!("the agent at {address}: {reason}"));
+    let body = body.map_err(|error| failed(error.to_string()))?;
+    serde_json::from_str(&body)
+        .map_err(|error| failed(format!("its answer is not that of a Penstock agent ({error})")))
 }
 
 /// Of HTTP/1.0, so the body is whatever comes until the connection ends.

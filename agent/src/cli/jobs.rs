@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::CommandError;
 use super::bench::progress::{STEPS, bar};
 use super::error::Outcome;
-use super::http_client::{get, post};
+use super::http_client::{get_json, post_json};
 use super::output::{OutputArguments, Table};
 use super::verify::duration;
 use crate::http::cluster::ClusterReport;
@@ -117,19 +117,9 @@ pub(super) fn run(arguments: &JobsArguments) -> Outcome {
     common.output.print(&shown, || table(&shown))
 }
 
-fn failed(address: &str, reason: impl std::fmt::Display) -> CommandError {
-    CommandError::Failed(format!("the agent at {address}: {reason}"))
-}
-
-fn parsed<T: serde::de::DeserializeOwned>(address: &str, body: &str) -> Result<T, CommandError> {
-    let error = |error| failed(address, format!("its answer is not that of a Penstock agent ({error})"));
-    serde_json::from_str(body).map_err(error)
-}
-
 /// The agents that are alive: id and HTTP address.
 fn agents(address: &str) -> Result<Vec<(i32, String)>, CommandError> {
-    let body = get(address, "/cluster").map_err(|error| failed(address, error))?;
-    let report: ClusterReport = parsed(address, &body)?;
+    let report: ClusterReport = get_json(address, "/cluster")?;
     // The one that was asked may be reached in its own way.
     let agents =
         report.agents.into_iter().filter(|agent| agent.node == report.node || !agent.http.is_empty());
@@ -138,8 +128,7 @@ fn agents(address: &str) -> Result<Vec<(i32, String)>, CommandError> {
 }
 
 fn jobs(address: &str) -> Result<Vec<JobReport>, CommandError> {
-    let body = get(address, "/jobs").map_err(|error| failed(address, error))?;
-    parsed(address, &body)
+    get_json(address, "/jobs")
 }
 
 /// The agents that run a job, with its name; of `all`, every job.
@@ -166,7 +155,7 @@ fn who_runs<'a>(agents: &'a [(i32, String)], job: &str) -> Result<Vec<(&'a str, 
 
 fn each(agents: &[(i32, String)], job: &str, action: &str) -> Outcome {
     for (address, job) in who_runs(agents, job)? {
-        post(address, &format!("/admin/jobs/{job}/{action}")).map_err(|error| failed(address, error))?;
+        let _: Vec<JobReport> = post_json(address, &format!("/admin/jobs/{job}/{action}"))?;
     }
     Ok(())
 }
@@ -175,9 +164,7 @@ fn each(agents: &[(i32, String)], job: &str, action: &str) -> Outcome {
 fn run_now(agents: &[(i32, String)], job: &str) -> Outcome {
     let mut waits = Vec::new();
     for (address, job) in who_runs(agents, job)? {
-        let path = format!("/admin/jobs/{job}/run");
-        let body = post(address, &path).map_err(|error| failed(address, error))?;
-        let asked: Asked = parsed(address, &body)?;
+        let asked: Asked = post_json(address, &format!("/admin/jobs/{job}/run"))?;
         waits.push((address, job, asked.turn));
     }
     let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;

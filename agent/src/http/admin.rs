@@ -10,7 +10,11 @@ use tokio::sync::mpsc;
 
 use super::HttpState;
 
-pub(super) const FOREIGN: &str = "not for pages in a browser\n";
+/// The answer to a page in a browser.
+pub(super) fn refuse_foreign(headers: &HeaderMap) -> Option<Response> {
+    let is_foreign = headers.contains_key(header::ORIGIN);
+    is_foreign.then(|| (StatusCode::FORBIDDEN, "not for pages in a browser\n").into_response())
+}
 
 /// What is asked of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +47,8 @@ pub(super) async fn abort(State(state): State<HttpState>, headers: HeaderMap) ->
 }
 
 pub(super) async fn accept_clock(State(state): State<HttpState>, headers: HeaderMap) -> Response {
-    if headers.contains_key(header::ORIGIN) {
-        return (StatusCode::FORBIDDEN, FOREIGN).into_response();
+    if let Some(refusal) = refuse_foreign(&headers) {
+        return refusal;
     }
     let Some(broker) = state.broker.upgrade() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the agent is starting or stopping\n").into_response();
@@ -59,8 +63,8 @@ pub(super) async fn accept_clock(State(state): State<HttpState>, headers: Header
 }
 
 fn ask(state: &HttpState, headers: &HeaderMap, control: Control, done: &'static str) -> Response {
-    if headers.contains_key(header::ORIGIN) {
-        return (StatusCode::FORBIDDEN, FOREIGN).into_response();
+    if let Some(refusal) = refuse_foreign(headers) {
+        return refusal;
     }
     match state.controls.sender.try_send(control) {
         // A full queue has been asked already.

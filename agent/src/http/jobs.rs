@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use penstock_compaction::turns::{JobStatus, Turns};
 use serde::{Deserialize, Serialize};
 
 use super::HttpState;
-use super::admin::FOREIGN;
+use super::admin::refuse_foreign;
 
 /// How long a pause lasts if nobody says how long.
 const PAUSE: Duration = Duration::from_secs(3600);
@@ -104,8 +104,8 @@ pub(super) async fn act(
     Query(time): Query<For>,
     headers: HeaderMap,
 ) -> Response {
-    if headers.contains_key(header::ORIGIN) {
-        return (StatusCode::FORBIDDEN, FOREIGN).into_response();
+    if let Some(refusal) = refuse_foreign(&headers) {
+        return refusal;
     }
     let Some(turns) = state.jobs.iter().find(|turns| turns.name() == job) else {
         return (StatusCode::NOT_FOUND, format!("this agent runs no job {job}\n")).into_response();

@@ -101,6 +101,14 @@ struct State {
     restored: Option<Restored>,
 }
 
+impl State {
+    /// The next event.
+    fn next(&mut self) -> Tick {
+        self.tick += 1;
+        Tick(self.tick)
+    }
+}
+
 /// The oracle of a run.
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -140,23 +148,20 @@ impl Oracle {
     /// The next event.
     pub fn tick(&self) -> Tick {
         let mut state = self.state.lock();
-        state.tick += 1;
-        Tick(state.tick)
+        state.next()
     }
 
     /// Somebody asks to delete a topic: from then on its data may be gone.
     pub fn doomed(&self, topic: Uuid) {
         let mut state = self.state.lock();
-        state.tick += 1;
-        let tick = Tick(state.tick);
+        let tick = state.next();
         state.doomed.entry(topic).or_insert(tick);
     }
 
     /// The deletion of a topic was acknowledged: nothing sent from here on is taken.
     pub fn deleted(&self, topic: Uuid) {
         let mut state = self.state.lock();
-        state.tick += 1;
-        let tick = Tick(state.tick);
+        let tick = state.next();
         state.deleted.entry(topic).or_insert(tick);
     }
 
@@ -169,8 +174,7 @@ impl Oracle {
     pub fn took_id(&self, producer: u32, id: i64) {
         let other = {
             let mut state = self.state.lock();
-            state.tick += 1;
-            let tick = Tick(state.tick);
+            let tick = state.next();
             state.ids.insert(id, (producer, tick))
         };
         if let Some((other, _)) = other {
@@ -186,8 +190,7 @@ impl Oracle {
     /// A record is about to be sent, for the first time or again.
     pub fn sends(&self, id: RecordId, partition: Partition, session: u32, idempotent: bool) {
         let mut state = self.state.lock();
-        state.tick += 1;
-        let first = Tick(state.tick);
+        let first = state.next();
         let fresh = Sent {
             partition,
             session,
@@ -210,8 +213,7 @@ impl Oracle {
         let mut problem = None;
         {
             let mut state = self.state.lock();
-            state.tick += 1;
-            let tick = Tick(state.tick);
+            let tick = state.next();
             let State { sent, logs, deleted, restored, .. } = &mut *state;
             let Some(sent) = sent.get_mut(&id) else { return };
             sent.status = Status::Acknowledged(offset);
@@ -290,8 +292,7 @@ impl Oracle {
     pub fn told_end(&self, reader: &str, partition: Partition, began: Tick, end: i64) {
         let floor = {
             let mut state = self.state.lock();
-            state.tick += 1;
-            let tick = Tick(state.tick);
+            let tick = state.next();
             let log = state.logs.entry(partition).or_default();
             let floor = log.ends.range(..=began).next_back().map_or(0, |(_, end)| *end);
             log.told_end(tick, end);
@@ -315,8 +316,7 @@ impl Oracle {
     pub(crate) fn groups<T>(&self, what: impl FnOnce(&mut Groups, Tick) -> Result<T, String>) -> Option<T> {
         let result = {
             let mut state = self.state.lock();
-            state.tick += 1;
-            let tick = Tick(state.tick);
+            let tick = state.next();
             what(&mut state.groups, tick)
         };
         match result {

@@ -40,8 +40,7 @@ impl Oracle {
         let mut problems = Vec::new();
         {
             let mut state = self.state.lock();
-            state.tick += 1;
-            let at = Tick(state.tick);
+            let at = state.next();
             problems.extend(state.restore_topics(mark, at, ends));
             problems.extend(state.restore_logs(mark, at, ends));
             state.ids.retain(|_, (_, given)| *given <= mark);

@@ -93,8 +93,7 @@ impl Oracle {
     /// Somebody asks to delete what lies below `offset`.
     pub fn deletes(&self, partition: Partition, offset: i64) {
         let mut state = self.state.lock();
-        state.tick += 1;
-        let tick = Tick(state.tick);
+        let tick = state.next();
         let log = state.logs.entry(partition).or_default();
         let offset = if offset < 0 { i64::MAX } else { offset };
         log.starts.asked.insert(tick, offset);
@@ -111,8 +110,7 @@ impl Oracle {
     pub fn told_start(&self, reader: &str, partition: Partition, began: Tick, start: i64) {
         let problem = {
             let mut state = self.state.lock();
-            state.tick += 1;
-            let tick = Tick(state.tick);
+            let tick = state.next();
             let log = state.logs.entry(partition).or_default();
             let floor = log.starts.floor(began);
             log.starts.tells(tick, start);
