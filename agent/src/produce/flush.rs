@@ -37,10 +37,11 @@ impl Produce {
                 arrived.await;
                 continue;
             };
-            // A stopping agent doesn't wait for its interval; it keeps to its budget all the same.
-            let due = match (self.stopping.is_cancelled(), self.settings.flush) {
-                (true, super::FlushSetting::Interval(_)) => Instant::now(),
-                _ => policy.due(waiting, Instant::now()),
+            // A stopping agent waits neither for its interval nor for its budget: what is buffered is a few objects, and
+            // what isn't stored by the deadline of the stop its producers have to send again.
+            let due = match self.stopping.is_cancelled() {
+                true => Instant::now(),
+                false => policy.due(waiting, Instant::now()),
             };
             if due > Instant::now() {
                 // More may arrive and fill the object, or the agent may stop: then look again.
