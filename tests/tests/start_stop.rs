@@ -48,6 +48,33 @@ fn sigterm_under_load_loses_nothing() -> Result<()> {
     Ok(())
 }
 
+/// What a stopping agent has buffered doesn't wait for the budget of uploads, which would pay for it long after the end.
+#[test]
+fn a_stop_does_not_wait_for_the_budget_of_uploads() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let frugal = ["flush.put.budget.per.second=0.01", "flush.put.burst=1", "shutdown.deadline.ms=20s"];
+    let mut spec = BrokerSpec::new(directory.path(), &frugal.map(|setting| ["--set", setting]).concat())?;
+    let mut broker = spec.start()?;
+    create_topic(&spec, "load", PARTITIONS, &[])?;
+    let load = Load::start(&spec, plan(1));
+    let (begun, mut waits) = (Instant::now(), 0);
+    while waits < 10 {
+        ensure!(begun.elapsed() < Duration::from_secs(20), "nothing waits for the budget");
+        nap(Duration::from_millis(50));
+        let is_spent = spec.metric("penstock_flushes_total")? == 1.0;
+        waits = if is_spent && spec.metric("penstock_produce_memory_bytes")? > 0.0 { waits + 1 } else { 0 };
+    }
+    broker.signal("TERM")?;
+    let code = broker.ended(Duration::from_secs(60))?;
+    ensure!(code == Some(0), "exit code {code:?}: {:?}", broker.complaints());
+    spec.arguments.clear();
+    let broker = spec.start()?;
+    let outcome = load.finish()?;
+    ensure!(outcome.acknowledged == outcome.sent && outcome.found == outcome.sent, "{outcome:?}");
+    ensure!(broker.terminate()? == Some(0), "SIGTERM ends it with exit code 0");
+    Ok(())
+}
+
 /// A Fetch (version 4) from the start of partition 0 that waits a minute for a record.
 fn patient_fetch(topic: &str) -> Vec<u8> {
     let mut body = Vec::new();
