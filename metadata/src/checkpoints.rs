@@ -162,7 +162,8 @@ pub async fn sealed_partitions(
 /// packed index and aborted transactions.
 ///
 /// All rows lie below one seal, that of the first page, and an index below a seal changes only by jobs that replace
-/// entries: so pages of several read versions agree.
+/// entries, which outdate the checkpoint. A merge may join values while their pages are read: then a value may come again as
+/// part of a later one. Its offsets say so: they are below the end of what came before.
 #[derive(Debug)]
 pub struct SealedRows {
     partition: TopicPartition,

@@ -23,6 +23,7 @@ use crate::keys::cluster::{cutoff_key, decode_cutoff};
 use crate::keys::counters::{self, Counters, Stripe};
 use crate::keys::feed::{self, Slot};
 use crate::keys::log::{self, BatchProducer};
+use crate::keys::merge_queue;
 use crate::keys::object::{self, ObjectRow, ObjectState};
 use crate::keys::order;
 use crate::keys::producer::{self, StoredProducerState};
@@ -182,6 +183,10 @@ impl<G: TopicGround> Committer<G> {
                 && !penstock_types::planted!("refused-object-forgotten");
             if is_garbage {
                 burial::enqueue(transaction, &self.keyspace, self.incarnation, object.id, object.size);
+            } else {
+                let queue = merge_queue::prefix(&self.keyspace, self.incarnation);
+                let value = merge_queue::encode_committed(object.size);
+                transaction.set_stamped_key(&queue, object.id.as_bytes(), &value, WriteConflict::No);
             }
             let row = ObjectRow {
                 state: if is_garbage { ObjectState::Tombstone } else { ObjectState::Committed },
@@ -191,6 +196,7 @@ impl<G: TopicGround> Committer<G> {
                 size: object.size,
                 batches: object.batches.len() as u32,
                 verdicts: appended.verdicts,
+                level: 0,
             };
             let key = object::key(&self.keyspace, object.id);
             transaction.set_stamped_value(&key, &row.encode(), object::STAMP_AT, WriteConflict::Yes);

@@ -1,9 +1,9 @@
 //! Reading the log: from an offset, a timestamp or a position in the store's order to batches, through the packed
 //! index below the seal and the tail view above it.
 
-use penstock_types::{BatchPosition, Offset, TimestampMs};
+use penstock_types::{BatchPosition, ObjectId, Offset, TimestampMs};
 
-use crate::fold::{AbortedTransaction, BatchEntry, LogEntry};
+use crate::fold::{AbortedTransaction, BatchEntry, BatchSource, LogEntry};
 use crate::keys::index::{self, PackedIndex};
 use crate::keys::{Keyspace, aborted};
 use crate::kv::{Isolation, Priority, RangeOptions, SharedStore, StoreError, single_key};
@@ -18,6 +18,24 @@ pub struct PlanLimits {
     pub max_bytes: u64,
     /// Whether one batch is planned even if it alone is larger than `max_bytes`.
     pub at_least_one: bool,
+}
+
+/// What a reader will find behind its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// The object of the last batch planned.
+    pub object: ObjectId,
+    /// Up to where in it the bytes of this partition go on behind that batch, as far as is known.
+    pub end: u64,
+}
+
+/// A plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The batches, ascending.
+    pub batches: Vec<BatchEntry>,
+    /// What follows, where the last of them lies below the seal.
+    pub ahead: Option<Ahead>,
 }
 
 /// Reads the log of the partitions of one cluster.
@@ -67,7 +85,18 @@ impl LogReader {
         offset: Offset,
         limits: PlanLimits,
     ) -> Result<Vec<BatchEntry>, StoreError> {
+        Ok(self.plan_ahead(view, offset, limits).await?.batches)
+    }
+
+    /// As [`LogReader::plan`], with what a reader who goes on will find behind it.
+    pub async fn plan_ahead(
+        &self,
+        view: &PartitionView,
+        offset: Offset,
+        limits: PlanLimits,
+    ) -> Result<Plan, StoreError> {
         let mut planner = Planner { limits, bytes: 0, batches: Vec::new(), full: false };
+        let mut ahead = None;
         let mut next = offset;
         loop {
             let sealed = view.read(|tail| {
@@ -83,7 +112,7 @@ impl LogReader {
                 tail.sealed
             });
             if planner.full {
-                return Ok(planner.batches);
+                return Ok(Plan { batches: planner.batches, ahead });
             }
             let Some(packed) = self.packed_at(view, next).await? else {
                 // Nothing below the seal from here on (expired or compacted away): go on above it.
@@ -95,6 +124,7 @@ impl LogReader {
             for batch in batches.skip_while(|batch| batch.end_offset() <= next.plus(too_far)) {
                 planner.take(batch);
             }
+            ahead = planner.batches.last().and_then(|last| ahead_of(last, &packed)).or(ahead);
             next = packed.last_offset().map_or(sealed, |last| last.plus(1)).max(next);
         }
     }
@@ -227,6 +257,22 @@ impl LogReader {
         }
         Ok(view.read(|tail| tail.batches_from(from.max(tail.sealed)).find(&fits)))
     }
+}
+
+/// How far the bytes of the partition go on behind `last` in its object, by an index value that holds it or what follows it.
+fn ahead_of(last: &BatchEntry, packed: &PackedIndex) -> Option<Ahead> {
+    let BatchSource::Object { object, position } = last.source else { return None };
+    let mut end = position + u64::from(last.facts.length);
+    let behind = packed.entries.iter().flat_map(LogEntry::batches);
+    for batch in behind.skip_while(|batch| batch.base_offset < last.end_offset()) {
+        if batch.source != (BatchSource::Object { object, position: end }) {
+            return Some(Ahead { object, end });
+        }
+        end += u64::from(batch.facts.length);
+    }
+    // To the value's last batch: what is known of its section holds for this one.
+    let section_end = packed.section_end.filter(|section_end| *section_end > end);
+    Some(Ahead { object, end: section_end.unwrap_or(end) })
 }
 
 fn last_position(entry: &LogEntry) -> BatchPosition {

@@ -72,7 +72,11 @@ pub fn pack(entries: Vec<LogEntry>, max_timestamp: i64) -> Vec<PackedIndex> {
                 bytes += size;
             }
             _ => {
-                values.push(PackedIndex { max_timestamp_so_far: so_far, entries: vec![entry] });
+                values.push(PackedIndex {
+                    max_timestamp_so_far: so_far,
+                    entries: vec![entry],
+                    section_end: None,
+                });
                 bytes = size;
             }
         }

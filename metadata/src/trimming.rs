@@ -42,7 +42,7 @@ pub struct Trimmed {
 
 /// What is left of an index value when everything that ends at or below `start` is taken out: `None` if nothing is. Pure.
 fn cut(value: PackedIndex, start: Offset, trimmed: &mut Trimmed) -> Option<PackedIndex> {
-    let max_timestamp_so_far = value.max_timestamp_so_far;
+    let PackedIndex { max_timestamp_so_far, section_end, .. } = value;
     let mut left = Vec::with_capacity(value.entries.len());
     for entry in value.entries {
         if entry.base_offset >= start {
@@ -51,7 +51,7 @@ fn cut(value: PackedIndex, start: Offset, trimmed: &mut Trimmed) -> Option<Packe
             left.extend(cut_entry(entry, start, trimmed));
         }
     }
-    (!left.is_empty()).then_some(PackedIndex { max_timestamp_so_far, entries: left })
+    (!left.is_empty()).then_some(PackedIndex { max_timestamp_so_far, entries: left, section_end })
 }
 
 fn cut_entry(entry: LogEntry, start: Offset, trimmed: &mut Trimmed) -> Option<LogEntry> {

@@ -350,6 +350,7 @@ fn an_inspection_pages_over_a_large_family() {
             size: 1,
             batches: 1,
             verdicts: Vec::new(),
+            level: 0,
         };
         for part in 0..10u64 {
             let mut transaction = store.begin(Priority::Default);

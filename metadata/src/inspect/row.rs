@@ -19,7 +19,7 @@ use crate::keys::producer::{self, RememberedAt, StoredProducerState};
 use crate::keys::trim::Trim;
 use crate::keys::{
     Family, Keyspace, aborted, agent, allocation, broker_config, checkpoint, cluster, dead, feed, garbage,
-    group, index, log_start, object, order, read_partition, seal, topic,
+    group, index, log_start, merge_queue, merge_unit, object, order, read_partition, seal, topic,
 };
 use crate::kv::Row;
 
@@ -95,6 +95,26 @@ fn decode(keyspace: &Keyspace, row: &Row) -> Decoded {
             let found = garbage::decode(keyspace, row)?;
             let since = format!("{}/{}", found.incarnation.get(), found.stamp.version());
             Facts::default().text("object", found.object).text("since", since).unsigned("size", found.size)
+        }
+        Family::MergeQueue => {
+            let found = merge_queue::decode(keyspace, row)?;
+            Facts::default()
+                .unsigned("level", found.level)
+                .text("place", stamp(found.place.incarnation, found.place.stamp))
+                .text("object", found.object)
+                .unsigned("size", found.size)
+                .unsigned("sections", found.sections)
+                .text("first place", stamp(found.first.incarnation, found.first.stamp))
+        }
+        Family::MergeUnit => {
+            let found = merge_unit::Unit::decode(keyspace, row)?;
+            Facts::default()
+                .unsigned("level", found.level)
+                .text("first place", stamp(found.first.incarnation, found.first.stamp))
+                .text("last place", stamp(found.last.incarnation, found.last.stamp))
+                .text("begins at", stamp(found.begins.incarnation, found.begins.stamp))
+                .unsigned("objects", found.objects)
+                .unsigned("bytes", found.bytes)
         }
         Family::Feed => feed_facts(keyspace, row)?,
         Family::Aborted => {
@@ -445,6 +465,7 @@ fn index_facts(facts: Facts, last: i64, packed: &PackedIndex) -> Result<Facts, C
         .signed("last offset", last)
         .signed("max timestamp so far", packed.max_timestamp_so_far)
         .count("batches", batches)
+        .maybe("section end", packed.section_end.map(|end| end.to_string()))
         .list("entries", packed.entries.iter().map(entry_facts).collect()))
 }
 
@@ -502,6 +523,7 @@ fn object_facts(facts: Facts, row: &ObjectRow) -> Facts {
         .unsigned("first n", row.first_n)
         .unsigned("bytes", row.size)
         .unsigned("batches", row.batches)
+        .unsigned("level", row.level)
         .list("verdicts", verdicts.collect())
 }
 

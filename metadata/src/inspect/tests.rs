@@ -479,6 +479,7 @@ async fn long_ranges_are_read_to_their_end() {
         size: 1,
         batches: 1,
         verdicts: Vec::new(),
+        level: 0,
     };
     let rows: Vec<_> =
         (0..5_000).map(|n| (object::key(&world.keyspace, object_id(n)), value.encode())).collect();

@@ -3,12 +3,16 @@
 //! ```text
 //! key    0x12 | topic id 16 | partition 4 | last offset 8
 //! value  01 | base offset varint | largest timestamp up to here zigzag | entry count varint | entry…
+//!        | if known: section end varint
 //!   entry  gap varint | position of its row 18 | row length varint | row (see log.rs)
 //! ```
 //!
 //! An entry's base offset is the end of the one before (of the value's base offset, for the first) plus its gap,
 //! which is 0 until compaction removes offsets. The timestamp runs along the whole partition, so that a search by
 //! time can bisect over keys.
+//!
+//! The section end says where, in the object of the last entry, the bytes of this partition end that follow those of the
+//! entry: a reader may ask for as much at once. Known of objects that merges wrote.
 //!
 //! - **Written** by the seal; by later jobs that merge, compact or expire. **Read** by fetches below the seal.
 //! - **Cardinality**: one per hundreds of batches. **Size**: at most about [`VALUE_BYTES`].
@@ -34,6 +38,8 @@ pub struct PackedIndex {
     pub max_timestamp_so_far: TimestampMs,
     /// The entries, ascending, at least one.
     pub entries: Vec<LogEntry>,
+    /// Where the partition's bytes end in the last entry's object, if that is known.
+    pub section_end: Option<u64>,
 }
 
 impl PackedIndex {
@@ -53,6 +59,9 @@ impl PackedIndex {
             writer.fixed(&entry.at.to_bytes()).bytes(&entry.row.encode());
             end = entry.end_offset();
         }
+        if let Some(section_end) = self.section_end {
+            writer.varint(section_end);
+        }
         writer.finish()
     }
 
@@ -71,11 +80,12 @@ impl PackedIndex {
             end = base.checked_add(row.records()).ok_or(reader.corrupt("offsets overflow"))?;
             entries.push(LogEntry { base_offset: Offset::at(base), at, row });
         }
+        let section_end = if reader.remaining() > 0 { Some(reader.varint()?) } else { None };
         reader.finish()?;
         if entries.is_empty() {
             return Err(reader.corrupt("it has no entries"));
         }
-        Ok(Self { max_timestamp_so_far, entries })
+        Ok(Self { max_timestamp_so_far, entries, section_end })
     }
 }
 

@@ -26,6 +26,8 @@
 //! | 0x20 | data objects | `object.rs` |
 //! | 0x21 | dead counts of objects | `dead.rs` |
 //! | 0x22 | garbage queue | `garbage.rs` |
+//! | 0x23 | merge queues, by level | `merge_queue.rs` |
+//! | 0x24 | units of merging, by level | `merge_unit.rs` |
 //! | 0x30 | id allocation | `allocation.rs` |
 //! | 0x40 | groups | `group.rs` |
 //! | 0x41 | group members | `group.rs` |
@@ -47,6 +49,8 @@ pub mod group_offset;
 pub mod index;
 pub mod log;
 pub mod log_start;
+pub mod merge_queue;
+pub mod merge_unit;
 pub mod object;
 pub mod order;
 pub mod producer;
@@ -87,6 +91,8 @@ pub enum Family {
     Object = 0x20,
     Dead = 0x21,
     Garbage = 0x22,
+    MergeQueue = 0x23,
+    MergeUnit = 0x24,
     Allocation = 0x30,
     Group = 0x40,
     GroupMember = 0x41,
@@ -96,7 +102,7 @@ pub enum Family {
 
 impl Family {
     /// Every family and what a row of it is called, in the order of the keys.
-    pub const ALL: [(Self, &'static str); 24] = [
+    pub const ALL: [(Self, &'static str); 26] = [
         (Self::Cluster, "cluster"),
         (Self::TopicName, "topic name"),
         (Self::Topic, "topic"),
@@ -116,6 +122,8 @@ impl Family {
         (Self::Object, "object"),
         (Self::Dead, "dead count"),
         (Self::Garbage, "garbage"),
+        (Self::MergeQueue, "merge queue"),
+        (Self::MergeUnit, "merge unit"),
         (Self::Allocation, "id allocation"),
         (Self::Group, "group"),
         (Self::GroupMember, "group member"),

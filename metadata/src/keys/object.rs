@@ -3,7 +3,7 @@
 //! ```text
 //! key    0x20 | object id 20
 //! value  01 | state 1 | versionstamp 10 | incarnation 4 | first n 4 | size varint | batch count varint
-//!        | verdict count varint | verdict…
+//!        | verdict count varint | verdict… | of what a merge wrote: level 1
 //!   verdict  first batch varint | batches varint | 00 refusal 1
 //!                                                | 01 n 4                                    (same transaction)
 //!                                                | 02 incarnation 4 | versionstamp 10 | n 4
@@ -16,6 +16,8 @@
 //! - **Read** by commits; after an unknown outcome all answers come from here. Batch `i` of the object was appended
 //!   at (incarnation, stamp, first n + i) unless a verdict covers it. A verdict covers a run of batches; for
 //!   duplicates their numbers run along.
+//!   Of an object that a merge wrote (level 1 and above), `batches` says how many batches of the log were ever made to
+//!   refer to it, by swaps that add to it; its stamp and first n mean nothing.
 //! - **Cardinality**: one per object, until the sweeper's cutoff has passed its id.
 //! - **Size**: 40 bytes where all was appended, never above [`VERDICT_BYTES`] and a little.
 
@@ -85,10 +87,12 @@ pub struct ObjectRow {
     pub first_n: u32,
     /// Bytes of the object.
     pub size: u64,
-    /// Batches in the object.
+    /// Batches in the object; of one that a merge wrote, those that were ever referred to.
     pub batches: u32,
     /// The batches that were not appended: (index in the object, verdict), ascending.
     pub verdicts: Vec<(u32, Verdict)>,
+    /// 0 for what a commit wrote, else how often its batches were merged.
+    pub level: u8,
 }
 
 impl ObjectRow {
@@ -113,6 +117,9 @@ impl ObjectRow {
                 Verdict::Duplicate(position) => writer.u8(2).fixed(&position.to_bytes()),
             };
         }
+        if self.level > 0 {
+            writer.u8(self.level);
+        }
         writer.finish()
     }
 
@@ -136,8 +143,9 @@ impl ObjectRow {
         for _ in 0..count {
             read_run(&mut reader, batches, &mut verdicts)?;
         }
+        let level = if reader.remaining() > 0 { reader.u8()? } else { 0 };
         reader.finish()?;
-        Ok(Self { state, stamp, incarnation, first_n, size, batches, verdicts })
+        Ok(Self { state, stamp, incarnation, first_n, size, batches, verdicts, level })
     }
 
     /// How many of its batches were appended.

@@ -163,7 +163,11 @@ fn seals_indexes_and_aborted_transactions_are_pinned() {
     assert_eq!(seal::decode(None).expect("none"), FoldState::default());
     let entry = |base| LogEntry { base_offset: Offset::at(base), at: position(), row: data_row() };
     // A gap of 6 between the two, as log compaction leaves.
-    let packed = PackedIndex { max_timestamp_so_far: 1_002, entries: vec![entry(10), entry(20)] };
+    let packed = PackedIndex {
+        max_timestamp_so_far: 1_002,
+        entries: vec![entry(10), entry(20)],
+        section_end: None,
+    };
     assert_eq!(packed.last_offset(), Some(Offset::at(23)));
     let value = packed.encode();
     assert!(hex(&value).starts_with("010ad40f0200000000010000000000000102000500000007"));
@@ -199,6 +203,7 @@ fn object_row() -> ObjectRow {
             (5, Verdict::Duplicate(BatchPosition { n: 8, ..position() })),
             (7, here(100)),
         ],
+        level: 0,
     }
 }
 
@@ -324,7 +329,7 @@ proptest! {
     #[test]
     fn damage_never_panics(at in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<bool>()) {
         let entry = LogEntry { base_offset: Offset::at(10), at: position(), row: data_row() };
-        let packed = PackedIndex { max_timestamp_so_far: 5, entries: vec![entry] };
+        let packed = PackedIndex { max_timestamp_so_far: 5, entries: vec![entry], section_end: None };
         for mut value in [data_row().encode(), object_row().encode(), packed.encode()] {
             let at = at.index(value.len());
             if cut { value.truncate(at) } else { value[at] ^= 1 << bit }

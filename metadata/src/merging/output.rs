@@ -1,0 +1,81 @@
+//! Outputs: announced before they are put into the bucket.
+
+use penstock_types::{Incarnation, ObjectId, Versionstamp};
+
+use crate::codec::Corrupt;
+use crate::keys::Keyspace;
+use crate::keys::cluster::{cutoff_key, decode_cutoff};
+use crate::keys::object::{self, ObjectRow, ObjectState};
+use crate::kv::{Isolation, Priority, SharedStore, StoreError, WriteConflict};
+use crate::visible;
+
+/// An object that a merge writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Output {
+    /// Its id, made of a version that was read before.
+    pub id: ObjectId,
+    /// Its bytes.
+    pub size: u64,
+    /// Its level, 1 or above.
+    pub level: u8,
+    /// How many partitions it has batches of.
+    pub sections: u32,
+    /// Whether it is to be merged again, at the next level.
+    pub queues: bool,
+}
+
+/// Why an output can't be written. Nothing was changed, but for a store error whose outcome says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnnounceError {
+    /// Its id is below the sweeper's cutoff: it took too long, and has to be made again under a new id.
+    #[error("the output's id is below the sweeper's cutoff")]
+    BelowCutoff,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Corrupt> for AnnounceError {
+    fn from(corrupt: Corrupt) -> Self {
+        Self::Store(corrupt.into())
+    }
+}
+
+/// Announces an output, before anything of it is in the bucket: from here on the sweeper leaves it alone until its cutoff has
+/// passed the id. Run again after an unknown outcome it finds what became of it.
+pub async fn announce(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    incarnation: Incarnation,
+    output: &Output,
+) -> Result<(), AnnounceError> {
+    let mut transaction = store.begin(Priority::Batch);
+    visible::fence(&mut *transaction, keyspace, incarnation).await?;
+    let key = object::key(keyspace, output.id);
+    let keys = [cutoff_key(keyspace), key.clone()];
+    let values = transaction.get_many(&keys, Isolation::Serializable).await?;
+    if decode_cutoff(values[0].as_deref())?.refuses(&output.id) {
+        return Err(AnnounceError::BelowCutoff);
+    }
+    let row = ObjectRow {
+        state: ObjectState::Intent,
+        stamp: Versionstamp::ZERO,
+        incarnation,
+        first_n: 0,
+        size: output.size,
+        batches: 0,
+        verdicts: Vec::new(),
+        level: output.level,
+    };
+    match values[1].as_deref().map(ObjectRow::decode).transpose()? {
+        None => {}
+        Some(found) if found == row => return Ok(()),
+        Some(_) => {
+            let reason = format!("object {} is known, but is not the output announced", output.id);
+            return Err(StoreError::Failed { reason }.into());
+        }
+    }
+    transaction.set(&key, &row.encode(), WriteConflict::Yes);
+    transaction.commit().await?;
+    Ok(())
+}
