@@ -1,5 +1,5 @@
 //! Background jobs over stored data: the [`seal`](sealer), which folds a partition's log rows into its packed index,
-//! [`checkpoint`]s of the sealed log in the bucket, the [expiry of producers](producer_expiry), [`retention`], the
+//! [`checkpoint`]s of the sealed log in the bucket, the [expiry of producers](producer_expiry), [`retention`], [`merge`], the
 //! [collection](collector) of what nothing refers to any more, and the [`sweeper`] of what was never committed.
 //!
 //! A job is a plan (a pure function of metadata), a transfer, and a swap: one metadata transaction that fails if its
@@ -8,6 +8,7 @@
 mod again;
 pub mod checkpoint;
 pub mod collector;
+pub mod merge;
 pub mod producer_expiry;
 pub mod retention;
 pub mod sealer;

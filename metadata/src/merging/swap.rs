@@ -38,7 +38,7 @@ impl Copies {
     }
 
     /// Where the copy of these bytes is, if all of them were copied together.
-    fn of(&self, source: ObjectId, position: u64, length: u64) -> Option<u64> {
+    pub(super) fn of(&self, source: ObjectId, position: u64, length: u64) -> Option<u64> {
         let ((object, start), (copied, to)) = self.0.range(..=(source, position)).next_back()?;
         let into = position - start;
         (*object == source && into.checked_add(length)? <= *copied).then(|| to + into)

@@ -196,8 +196,8 @@ async fn a_merge_changes_where_bytes_are_and_nothing_else() {
     assert_eq!([world.identities(0).await, world.identities(1).await], before);
     let output = transfer.output.id;
     let (log, _) = world.log(0, 0).await;
-    let expected: Vec<_> = [0, 2, 5, 7, 10, 12].into_iter().enumerate();
-    let expected: Vec<_> = expected.into_iter().map(|(at, offset)| (offset, output, at as u64 * 100)).collect();
+    let offsets = [0, 2, 5, 7, 10, 12].into_iter().enumerate();
+    let expected: Vec<_> = offsets.map(|(at, offset)| (offset, output, at as u64 * 100)).collect();
     assert_eq!(log, expected);
     assert_eq!(world.values(0).await[0].section_end, Some(600));
     assert_eq!(world.values(1).await[0].section_end, Some(900));

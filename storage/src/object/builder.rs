@@ -70,11 +70,7 @@ impl ObjectBuilder {
         }
         let mut chunks = Vec::with_capacity(self.batches.len() + 1);
         chunks.extend(self.batches.into_iter().map(|batch| batch.bytes));
-        let footer = Footer { id, sections };
-        let end = Bytes::from(footer.to_bytes());
-        let length = position + end.len() as u64;
-        chunks.push(end);
-        DataObject { footer, chunks, length }
+        DataObject::assemble(Footer { id, sections, has_offsets: false }, chunks)
     }
 }
 
@@ -112,6 +108,14 @@ pub struct DataObject {
 }
 
 impl DataObject {
+    /// An object of sections, whose bytes are `chunks`.
+    pub(super) fn assemble(footer: Footer, mut chunks: Vec<Bytes>) -> Self {
+        let end = Bytes::from(footer.to_bytes());
+        let length = footer.body_length() + end.len() as u64;
+        chunks.push(end);
+        Self { footer, chunks, length }
+    }
+
     /// Its id.
     pub fn id(&self) -> ObjectId {
         self.footer.id

@@ -14,6 +14,8 @@ pub const READ_TAIL_BYTES: u64 = 64 * 1024;
 pub const MAX_FOOTER_BYTES: u32 = 64 * 1024 * 1024;
 
 const MAGIC: [u8; 8] = *b"PENSTOCK";
+/// The batches carry their offsets and leader epochs. Bit 0 is reserved, see docs/data-object.md.
+const HAS_OFFSETS: u16 = 0x0002;
 /// Object id, body length, topic count.
 const LEAST_FOOTER_BYTES: usize = ObjectId::LENGTH + 8 + 1;
 const TOPIC_ID_BYTES: usize = 16;
@@ -55,6 +57,8 @@ pub struct Footer {
     pub id: ObjectId,
     /// Its sections, ascending by partition, from position 0 without gaps.
     pub sections: Vec<SectionPlacement>,
+    /// Whether the batches carry their offsets and leader epochs: those that merges write do.
+    pub has_offsets: bool,
 }
 
 /// Why there is no footer.
@@ -110,7 +114,7 @@ impl Footer {
         }
         let [c0, c1, c2, c3, v0, v1, f0, f1, l0, l1, l2, l3, ..] = *trailer;
         let (version, flags) = (u16::from_be_bytes([v0, v1]), u16::from_be_bytes([f0, f1]));
-        if version != VERSION || flags != 0 {
+        if version != VERSION || flags & !HAS_OFFSETS != 0 {
             return Err(FooterError::Unsupported { version, flags });
         }
         let length = u32::from_be_bytes([l0, l1, l2, l3]);
@@ -126,7 +130,8 @@ impl Footer {
         if stored != computed {
             return Err(FooterError::Checksum { stored, computed });
         }
-        parse_sections(&before[start..], object_length - tail_bytes)
+        let footer = parse_sections(&before[start..], object_length - tail_bytes)?;
+        Ok(Self { has_offsets: flags & HAS_OFFSETS != 0, ..footer })
     }
 
     /// Bytes of all sections together.
@@ -168,6 +173,8 @@ impl Footer {
         assert!(bytes.len() <= MAX_FOOTER_BYTES as usize, "a footer of {} bytes", bytes.len());
         let mut trailer = [0; 8];
         trailer[..2].copy_from_slice(&VERSION.to_be_bytes());
+        let flags = if self.has_offsets { HAS_OFFSETS } else { 0 };
+        trailer[2..4].copy_from_slice(&flags.to_be_bytes());
         trailer[4..].copy_from_slice(&(bytes.len() as u32).to_be_bytes());
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&bytes), &trailer);
         bytes.extend_from_slice(&checksum.to_be_bytes());
@@ -232,7 +239,7 @@ fn parse_sections(payload: &[u8], body_length: u64) -> Result<Footer, FooterErro
     if !reader.0.is_empty() {
         return Err(malformed("bytes behind the last section"));
     }
-    Ok(Footer { id, sections })
+    Ok(Footer { id, sections, has_offsets: false })
 }
 
 fn malformed(reason: &'static str) -> FooterError {

@@ -1,0 +1,160 @@
+//! An output in the making: what goes into it, and where the index refers to that. Pure.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use penstock_metadata::fold::BatchSource;
+use penstock_metadata::keys::log::LogRow;
+use penstock_metadata::merging::{Copies, Segment, WindowPage};
+use penstock_storage::object::{KnownBatch, MergedBuilder};
+use penstock_types::{ObjectId, Offset, TopicPartition};
+
+use super::inputs::Inputs;
+
+/// Bytes of index values that one swap rewrites, about.
+const SWAP_BYTES: u64 = 1_000_000;
+/// Partitions of one swap.
+const SWAP_PARTITIONS: usize = 200;
+
+/// An entry of the index whose bytes are to be copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) partition: TopicPartition,
+    pub(super) source: ObjectId,
+    pub(super) position: u64,
+    pub(super) length: u64,
+    pub(super) batches: Vec<KnownBatch>,
+}
+
+/// Values of the index that refer to pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    partition: TopicPartition,
+    first: Offset,
+    last: Offset,
+    bytes: u64,
+}
+
+/// What of a page of the index is to be copied, and which of its values refer to it; `None` for nothing.
+pub(super) fn pieces(
+    partition: TopicPartition,
+    page: &WindowPage,
+    inputs: &Inputs,
+) -> Option<(Place, Vec<Piece>)> {
+    let mut pieces = Vec::new();
+    let mut place: Option<Place> = None;
+    for found in &page.values {
+        let before = pieces.len();
+        for entry in &found.value.entries {
+            let LogRow::Data { object, position, batches, .. } = &entry.row else { continue };
+            // What lies below the log start is about to be trimmed.
+            if !inputs.has(*object) || entry.end_offset() <= page.log_start {
+                continue;
+            }
+            let known = entry.batches().filter(|batch| matches!(batch.source, BatchSource::Object { .. }));
+            pieces.push(Piece {
+                partition,
+                source: *object,
+                position: *position,
+                length: batches.iter().map(|batch| u64::from(batch.length)).sum(),
+                batches: known
+                    .map(|batch| KnownBatch {
+                        base_offset: batch.base_offset,
+                        leader_epoch: batch.leader_epoch,
+                        length: batch.facts.length,
+                        records: batch.facts.records,
+                    })
+                    .collect(),
+            });
+        }
+        if pieces.len() == before {
+            continue;
+        }
+        let bytes = found.bytes as u64;
+        match &mut place {
+            Some(place) => (place.last, place.bytes) = (found.last, place.bytes + bytes),
+            None => place = Some(Place { partition, first: found.last, last: found.last, bytes }),
+        }
+    }
+    Some((place?, pieces))
+}
+
+/// An output in the making.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) pieces: Vec<Piece>,
+    pub(super) bytes: u64,
+    places: Vec<Place>,
+}
+
+impl Draft {
+    pub(super) fn add(&mut self, place: Place, piece: Piece) {
+        self.bytes += piece.length;
+        self.pieces.push(piece);
+        if self.places.last() != Some(&place) {
+            self.places.push(place);
+        }
+    }
+
+    pub(super) fn batches(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.batches.len() as u64).sum()
+    }
+
+    /// Where the bytes of the pieces are.
+    pub(super) fn sources(&self) -> Vec<(ObjectId, u64, u64)> {
+        self.pieces.iter().map(|piece| (piece.source, piece.position, piece.length)).collect()
+    }
+
+    /// The swaps that make the index refer to the output: a few values each.
+    pub(super) fn swaps(&self, section_ends: &BTreeMap<TopicPartition, u64>) -> Vec<Vec<Segment>> {
+        let mut swaps: Vec<Vec<Segment>> = Vec::new();
+        let mut bytes = 0;
+        for place in &self.places {
+            let Some(section_end) = section_ends.get(&place.partition) else { continue };
+            let Place { partition, first, last, .. } = *place;
+            let segment = Segment { partition, first, last, section_end: *section_end };
+            match swaps.last_mut() {
+                Some(swap) if bytes + place.bytes <= SWAP_BYTES && swap.len() < SWAP_PARTITIONS => {
+                    swap.push(segment);
+                    bytes += place.bytes;
+                }
+                _ => {
+                    swaps.push(vec![segment]);
+                    bytes = place.bytes;
+                }
+            }
+        }
+        swaps
+    }
+}
+
+/// What was built of a draft.
+#[derive(Debug, Default)]
+pub(super) struct Built {
+    pub(super) builder: MergedBuilder,
+    pub(super) copies: Copies,
+    /// Where each partition's bytes end.
+    pub(super) section_ends: BTreeMap<TopicPartition, u64>,
+    /// Batches that can't be copied.
+    pub(super) unreadable: u64,
+}
+
+impl Built {
+    /// Copies a piece, if `bytes` are what the log says.
+    pub(super) fn copy(&mut self, piece: &Piece, bytes: Option<&Bytes>) {
+        let Some(bytes) = bytes else {
+            self.unreadable += piece.batches.len() as u64;
+            return;
+        };
+        match self.builder.add(piece.partition, bytes, &piece.batches) {
+            Ok(to) => {
+                self.copies.add(piece.source, piece.position, piece.length, to);
+                self.section_ends.insert(piece.partition, to + piece.length);
+            }
+            Err(error) => {
+                self.unreadable += piece.batches.len() as u64;
+                tracing::error!(partition = %piece.partition, object = %piece.source, position = piece.position, %error, "what the bucket holds is not what the metadata says; it is not merged");
+            }
+        }
+    }
+}

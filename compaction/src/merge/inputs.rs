@@ -1,0 +1,242 @@
+//! The objects that are merged: what partitions they hold, and their bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::stream::{StreamExt, TryStreamExt};
+use penstock_storage::bucket::{Bucket, BucketError, ErrorClass};
+use penstock_storage::object::{Footer, FooterError, READ_TAIL_BYTES, object_key};
+use penstock_types::{ObjectId, TopicPartition};
+
+use super::pace::Pace;
+use super::{MergeStats, add};
+
+/// Requests under way at a time.
+const AT_ONCE: usize = 4;
+/// Ranges with less than this between them are read by one request.
+const GAP: u64 = 256 * 1024;
+/// Bytes of one request.
+const LONGEST: u64 = 32 * 1024 * 1024;
+
+/// What a unit's objects hold.
+#[derive(Debug, Default)]
+pub(super) struct Inputs {
+    /// The objects that can be read.
+    objects: BTreeSet<ObjectId>,
+    /// Bytes of each partition in all of them, dead ones too.
+    pub(super) partitions: BTreeMap<TopicPartition, u64>,
+    /// Whole objects, if they are held.
+    held: BTreeMap<ObjectId, Bytes>,
+}
+
+/// Reads from the bucket, paced and counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading<'a> {
+    pub(super) bucket: &'a Bucket,
+    pub(super) pace: &'a Pace,
+    pub(super) stats: &'a MergeStats,
+}
+
+impl Reading<'_> {
+    /// The last bytes of an object; `None` if it isn't there.
+    async fn suffix(&self, object: ObjectId, bytes: u64) -> Result<Option<(Bytes, u64)>, BucketError> {
+        self.pace.take(1, bytes).await;
+        match self.bucket.get_suffix(&object_key(object), bytes).await {
+            Ok((tail, size)) => {
+                self.count(tail.len() as u64);
+                Ok(Some((tail, size)))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A range of an object; `None` if it isn't there, or ends before.
+    async fn range(&self, object: ObjectId, range: Range<u64>) -> Result<Option<Bytes>, BucketError> {
+        self.pace.take(1, range.end - range.start).await;
+        match self.bucket.get_range(&object_key(object), range).await {
+            Ok(bytes) => {
+                self.count(bytes.len() as u64);
+                Ok(Some(bytes))
+            }
+            Err(error) if error.is_not_found() || error.class == ErrorClass::OutOfRange => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn count(&self, bytes: u64) {
+        add(&self.stats.gets, 1);
+        add(&self.stats.read_bytes, bytes);
+    }
+}
+
+impl Inputs {
+    /// Reads what the objects hold. With `hold` they are read whole, with one request each, and kept.
+    ///
+    /// An object that isn't there, or has no footer, is left out: nothing of it can be copied.
+    pub(super) async fn open(
+        reading: Reading<'_>,
+        sources: &[(ObjectId, u64)],
+        hold: bool,
+    ) -> Result<Self, BucketError> {
+        let mut inputs = Self::default();
+        let mut opened = futures::stream::iter(sources.iter().copied())
+            .map(|(object, size)| open(reading, object, size, hold))
+            .buffered(AT_ONCE);
+        while let Some((object, opened)) = opened.try_next().await? {
+            let Some((footer, whole)) = opened else { continue };
+            add(&reading.stats.inputs, 1);
+            for section in &footer.sections {
+                *inputs.partitions.entry(section.partition).or_default() += section.length;
+            }
+            inputs.objects.insert(object);
+            if let Some(whole) = whole {
+                inputs.held.insert(object, whole);
+            }
+        }
+        drop(opened);
+        Ok(inputs)
+    }
+
+    /// Whether an object is among them.
+    pub(super) fn has(&self, object: ObjectId) -> bool {
+        self.objects.contains(&object)
+    }
+
+    /// The bytes of stretches of the objects (position, length), in the order asked for; `None` for what isn't there.
+    pub(super) async fn read(
+        &self,
+        reading: Reading<'_>,
+        wanted: &[(ObjectId, u64, u64)],
+    ) -> Result<Vec<Option<Bytes>>, BucketError> {
+        let mut found: Vec<Option<Bytes>> = vec![None; wanted.len()];
+        let mut absent: Vec<usize> = Vec::new();
+        for (index, (object, position, length)) in wanted.iter().enumerate() {
+            match self.held.get(object) {
+                Some(whole) => found[index] = slice(whole, *position, *length),
+                None => absent.push(index),
+            }
+        }
+        absent.sort_by_key(|index| (wanted[*index].0, wanted[*index].1));
+        let mut reads = futures::stream::iter(requests(wanted, &absent))
+            .map(|request| async move {
+                let bytes = reading.range(request.object, request.range.clone()).await?;
+                Ok::<_, BucketError>((request, bytes))
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some((request, bytes)) = reads.try_next().await? {
+            let Some(bytes) = bytes else { continue };
+            for index in request.wanted {
+                let (_, position, length) = wanted[index];
+                found[index] = slice(&bytes, position - request.range.start, length);
+            }
+        }
+        drop(reads);
+        Ok(found)
+    }
+}
+
+type Opened = Option<(Footer, Option<Bytes>)>;
+
+async fn open(
+    reading: Reading<'_>,
+    object: ObjectId,
+    size: u64,
+    hold: bool,
+) -> Result<(ObjectId, Opened), BucketError> {
+    // A store refuses to give the last bytes of nothing.
+    let wanted = if hold { size.max(1) } else { READ_TAIL_BYTES };
+    let Some((mut tail, mut object_bytes)) = reading.suffix(object, wanted).await? else {
+        tracing::warn!(%object, "an object to be merged is not in the bucket");
+        return Ok((object, None));
+    };
+    let mut parsed = Footer::parse(&tail, object_bytes);
+    if let Err(FooterError::Incomplete { tail_bytes }) = parsed {
+        let Some(longer) = reading.suffix(object, tail_bytes).await? else { return Ok((object, None)) };
+        (tail, object_bytes) = longer;
+        parsed = Footer::parse(&tail, object_bytes);
+    }
+    match parsed {
+        Ok(footer) if footer.id == object => {
+            let whole = (hold && tail.len() as u64 == object_bytes).then_some(tail);
+            Ok((object, Some((footer, whole))))
+        }
+        Ok(footer) => {
+            tracing::error!(%object, other = %footer.id, "an object to be merged says that it is another");
+            Ok((object, None))
+        }
+        Err(error) => {
+            tracing::error!(%object, %error, "an object to be merged has no footer that can be read");
+            Ok((object, None))
+        }
+    }
+}
+
+fn slice(bytes: &Bytes, position: u64, length: u64) -> Option<Bytes> {
+    let start = usize::try_from(position).ok()?;
+    let end = start.checked_add(usize::try_from(length).ok()?)?;
+    (end <= bytes.len()).then(|| bytes.slice(start..end))
+}
+
+/// A request, and what of `wanted` it answers.
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    object: ObjectId,
+    range: Range<u64>,
+    wanted: Vec<usize>,
+}
+
+/// As few requests as reach everything, of stretches in the order of (object, position). Pure.
+fn requests(wanted: &[(ObjectId, u64, u64)], order: &[usize]) -> Vec<Request> {
+    let mut requests: Vec<Request> = Vec::new();
+    for index in order {
+        let (object, position, length) = wanted[*index];
+        let end = position.saturating_add(length);
+        match requests.last_mut() {
+            Some(last)
+                if last.object == object
+                    && position <= last.range.end.saturating_add(GAP)
+                    && end.saturating_sub(last.range.start) <= LONGEST =>
+            {
+                last.range.end = last.range.end.max(end);
+                last.wanted.push(*index);
+            }
+            _ => requests.push(Request { object, range: position..end, wanted: vec![*index] }),
+        }
+    }
+    requests
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_types::{Incarnation, StoreVersion};
+
+    use super::*;
+
+    #[test]
+    fn neighbours_are_read_together() {
+        let id = |n| ObjectId::new(Incarnation::FIRST, StoreVersion::new(n), n);
+        let mib = 1024 * 1024;
+        let wanted = [
+            (id(1), 0, mib),
+            (id(1), mib, mib),
+            (id(1), 2 * mib + GAP, mib),
+            (id(1), 4 * mib, mib),
+            (id(2), 5 * mib, 40 * mib),
+            (id(2), 45 * mib, 1),
+        ];
+        let found = requests(&wanted, &[0, 1, 2, 3, 4, 5]);
+        let ranges: Vec<_> = found.iter().map(|request| (request.object, request.range.clone())).collect();
+        assert_eq!(
+            ranges,
+            [
+                (id(1), 0..3 * mib + GAP),
+                (id(1), 4 * mib..5 * mib),
+                (id(2), 5 * mib..45 * mib),
+                (id(2), 45 * mib..45 * mib + 1),
+            ]
+        );
+        assert_eq!(found[0].wanted, [0, 1, 2]);
+    }
+}
