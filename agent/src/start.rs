@@ -175,7 +175,7 @@ pub async fn start_on<L: Listener>(
     let opened = Opened { store: metadata.store(), bucket, keyspace, cluster };
     let runs_jobs = config.node.roles != Roles::Clients;
     let services = services::start(config, parts, opened, Arc::clone(&agents), addresses.kafka).await?;
-    let Services { broker, feed, sealer, checkpoints, producer_expiry, retention, collector, sweeper } =
+    let Services { broker, feed, sealer, checkpoints, producer_expiry, retention, collector, sweeper, merge } =
         services;
     let mut metrics = gather_metrics(&broker, &server_stats, &readiness);
     metrics::sources::register_seal(&mut metrics, &sealer);
@@ -183,6 +183,7 @@ pub async fn start_on<L: Listener>(
     metrics::sources::register_producer_expiry(&mut metrics, &producer_expiry);
     metrics::sources::register_retention(&mut metrics, &retention);
     metrics::sources::register_collection(&mut metrics, &collector, &sweeper);
+    metrics::sources::register_merge(&mut metrics, &merge);
     metrics::sources::register_store(&mut metrics, metadata.embedded());
     let metrics = Arc::new(metrics);
 
@@ -225,6 +226,7 @@ pub async fn start_on<L: Listener>(
         jobs.spawn("retention", |stop| retention.run(stop));
         jobs.spawn("collector", |stop| collector.run(stop));
         jobs.spawn("sweeper", |stop| sweeper.run(stop));
+        jobs.spawn("merge", |stop| merge.run(stop));
     }
     let groups = Arc::clone(&broker.groups);
     let memberships = agents.subscribe();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use penstock_config::broker::BrokerConfig;
 use penstock_metadata::append::{BatchToCommit, ObjectToCommit};
 use penstock_metadata::cluster;
 use penstock_metadata::commit::Committer;
@@ -16,9 +17,12 @@ use penstock_metadata::kv::memory::MemoryStore;
 use penstock_metadata::kv::{Priority, SharedStore, WriteConflict};
 use penstock_metadata::log_starts::{NewStart, move_log_starts};
 use penstock_metadata::sealing::{SealDue, seal_partition};
+use penstock_metadata::topics::{NewTopic, Request, Terms, TopicAdmin};
 use penstock_metadata::transact::Policy;
+use penstock_storage::batch::{BatchBuilder, Codec, ValidatedBatch};
+use penstock_storage::bucket::faults::FaultyStore;
 use penstock_storage::bucket::{Bucket, BucketOptions, Listed};
-use penstock_storage::object::object_key;
+use penstock_storage::object::{ObjectBuilder, object_key};
 use penstock_types::{
     ObjectId, Offset, PartitionIndex, Randomness, SeededRandomness, TestClock, TopicId, TopicPartition,
 };
@@ -35,6 +39,10 @@ pub(crate) fn partition(index: i32) -> TopicPartition {
 
 pub(crate) struct World {
     pub(crate) store: SharedStore,
+    /// The same, for its faults.
+    pub(crate) memory: Arc<MemoryStore>,
+    /// What the bucket stands on, for its faults.
+    pub(crate) faulty: Arc<FaultyStore>,
     pub(crate) keyspace: Keyspace,
     pub(crate) bucket: Arc<Bucket>,
     pub(crate) cluster: ClusterIdentity,
@@ -53,14 +61,21 @@ impl World {
     }
 
     pub(crate) async fn without_topics() -> Self {
-        let store: SharedStore = MemoryStore::new(Arc::new(SeededRandomness::new(1)));
+        Self::seeded(1).await
+    }
+
+    pub(crate) async fn seeded(seed: u64) -> Self {
+        let memory = MemoryStore::new(Arc::new(SeededRandomness::new(seed)));
+        let store: SharedStore = memory.clone();
         let options = BucketOptions::default();
-        let bucket = Bucket::open("memory:///", &options, Arc::new(SeededRandomness::new(2)));
-        let (keyspace, randomness) = (Keyspace::new(b"c/"), SeededRandomness::new(3));
+        let faulty = FaultyStore::in_memory(Arc::new(SeededRandomness::new(seed + 1)));
+        let bucket =
+            Bucket::with_store(faulty.clone(), "", &options, Arc::new(SeededRandomness::new(seed + 2)));
+        let (keyspace, randomness) = (Keyspace::new(b"c/"), SeededRandomness::new(seed + 3));
         let cluster = cluster::open_or_create(&store, &keyspace, &randomness, &TestClock::at(5)).await;
-        let (bucket, cluster) = (bucket.expect("a bucket"), cluster.expect("a cluster"));
+        let cluster = cluster.expect("a cluster");
         bucket.claim(&cluster.cluster_id, cluster.incarnation).await.expect("claimed");
-        Self { store, keyspace, bucket, cluster, randomness }
+        Self { store, memory, faulty, keyspace, bucket, cluster, randomness }
     }
 
     pub(crate) fn parts(&self) -> CollectorParts {
@@ -155,4 +170,82 @@ pub(crate) fn keys(objects: &[ObjectId]) -> Vec<String> {
     let mut keys: Vec<String> = objects.iter().map(|id| object_key(*id)).collect();
     keys.sort();
     keys
+}
+
+/// Makes a topic.
+pub(crate) async fn topic(
+    world: &World,
+    name: &str,
+    partitions: i32,
+    configs: &[(&str, &str)],
+) -> Vec<TopicPartition> {
+    let seed = name.bytes().fold(9, |hash: u64, byte| hash.wrapping_mul(31) ^ u64::from(byte));
+    let (store, keyspace) = (Arc::clone(&world.store), world.keyspace.clone());
+    let (clock, randomness) = (Arc::new(TestClock::at(5)), Arc::new(SeededRandomness::new(seed)));
+    let admin = TopicAdmin::new(store, keyspace, world.cluster.incarnation, clock, randomness);
+    let configs =
+        configs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
+    let wanted = NewTopic {
+        name: name.to_owned(),
+        partitions,
+        replication_factor: 1,
+        configs,
+        ..NewTopic::default()
+    };
+    let broker = BrokerConfig::default();
+    let plan = admin.plan_topic(&wanted, Terms { broker: &broker, brokers: &[1] }).expect("a good topic");
+    let request = Request { validate_only: false, deadline: Duration::from_secs(60) };
+    let made = admin.create_topics(vec![plan], request).await.remove(0).expect("a free name");
+    let of = |index| TopicPartition { topic: made.id, partition: PartitionIndex::new(index) };
+    (0..partitions).map(of).collect()
+}
+
+/// A batch of `records` records with values of `bytes` bytes.
+pub(crate) fn batch(timestamp: i64, records: usize, bytes: usize) -> ValidatedBatch {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for record in 0..records {
+        builder.record(timestamp + record as i64, None, Some(&vec![timestamp as u8; bytes]));
+    }
+    builder.build()
+}
+
+impl World {
+    /// Writes an object of real batches, as an agent does.
+    pub(crate) async fn flush(&self, batches: &[(TopicPartition, ValidatedBatch)]) -> ObjectId {
+        let version = self.store.begin(Priority::Default).read_version().await.expect("a version");
+        let id = ObjectId::new(self.cluster.incarnation, version, self.randomness.next_u64());
+        let mut sorted = batches.to_vec();
+        sorted.sort_by_key(|(of, _)| *of);
+        let mut builder = ObjectBuilder::new();
+        let mut position = 0;
+        let mut commits = Vec::new();
+        for (of, batch) in &sorted {
+            builder.add(*of, batch);
+            let facts = BatchFacts {
+                length: batch.bytes.len() as u32,
+                records: batch.header.last_offset_delta as u32 + 1,
+                flags: 0,
+                base_timestamp: batch.header.base_timestamp,
+                max_timestamp: batch.header.max_timestamp,
+                producer: None,
+            };
+            commits.push(BatchToCommit { partition: *of, position, facts, refused: None });
+            position += u64::from(facts.length);
+        }
+        let object = builder.finish(id);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        self.bucket.put(&object_key(id), object.chunks().to_vec(), deadline).await.expect("an upload");
+        let committer = Committer {
+            store: Arc::clone(&self.store),
+            keyspace: self.keyspace.clone(),
+            incarnation: self.cluster.incarnation,
+            topics: AllExist,
+            producer_expiry: Duration::from_secs(3_600),
+            order_rows: Default::default(),
+            standing: Default::default(),
+        };
+        let to_commit = ObjectToCommit { id, size: object.length(), batches: commits };
+        committer.attempt(&[to_commit]).await.expect("a commit");
+        id
+    }
 }

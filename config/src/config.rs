@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::address::{HostPort, ObjectStoreUrl};
 use crate::agent::{
     CacheOptions, CheckpointOptions, CollectOptions, FetchOptions, FlushOptions, HttpOptions, LogOptions,
-    NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadOptions,
+    MergeOptions, NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadOptions,
 };
 use crate::broker::Layer;
 use crate::metadata::{FoundationDbOptions, MetadataKind};
@@ -128,6 +128,8 @@ components! {
     checkpoint: CheckpointOptions,
     /// When what has expired, and what nothing refers to, is deleted.
     collect: CollectOptions,
+    /// When objects are merged into larger ones.
+    merge: MergeOptions,
     /// Log lines.
     log: LogOptions,
 }

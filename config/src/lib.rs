@@ -26,7 +26,7 @@ pub mod value;
 pub use address::{HostLimits, HostPort, ObjectStoreUrl};
 pub use agent::{
     CacheOptions, CheckpointOptions, CollectOptions, DEV_PROFILE, FetchOptions, FlushOptions, HttpOptions,
-    LogFormat, LogOptions, NodeOptions, ProduceOptions, Roles, SealOptions, ServerOptions, UploadChecksum,
+    LogFormat, LogOptions, MergeOptions, NodeOptions, ProduceOptions, Roles, SealOptions, ServerOptions, UploadChecksum,
     UploadOptions,
 };
 pub use config::{AgentConfig, Conflict};

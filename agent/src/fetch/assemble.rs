@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::future::try_join_all;
 use penstock_metadata::fold::{BatchEntry, BatchSource};
+use penstock_metadata::lookup::Ahead;
 use penstock_storage::batch::{Marker, PREFIX_BYTES, control_batch, patched_prefix_of_size};
 use penstock_storage::cache::{Cache, ReadError, ReadKind};
 use penstock_types::{ObjectId, Offset};
@@ -44,12 +45,13 @@ pub(super) struct Run<'a> {
 /// The record batches of a plan, in pieces.
 pub(super) async fn records(cache: &Cache, plan: &PlannedPartition) -> Result<Vec<Bytes>, AssembleError> {
     let runs = runs(&plan.batches, plan.sealed);
-    let reads = runs.iter().map(|run| async {
+    let section_ends = section_ends(&runs, plan.ahead);
+    let reads = runs.iter().zip(&section_ends).map(|(run, section_end)| async {
         if run.range.is_empty() {
             return Ok::<_, AssembleError>(Vec::new());
         }
         let kind = match run.lagging {
-            true => ReadKind::Lagging { section_end: run.range.end },
+            true => ReadKind::Lagging { section_end: *section_end },
             false => ReadKind::Tail,
         };
         Ok(cache.read(run.object, run.range.clone(), kind).await?)
@@ -101,6 +103,24 @@ pub(super) fn runs(batches: &[BatchEntry], sealed: Offset) -> Vec<Run<'_>> {
         });
     }
     runs
+}
+
+/// Up to where, for each run, what the reader will ask for lies in the same object: as far as the runs behind it follow one
+/// another, and what is known to come behind the last of them.
+pub(super) fn section_ends(runs: &[Run<'_>], ahead: Option<Ahead>) -> Vec<u64> {
+    let mut ends: Vec<u64> = runs.iter().map(|run| run.range.end).collect();
+    if let (Some(last), Some(end), Some(ahead)) = (runs.last(), ends.last_mut(), ahead)
+        && last.object == ahead.object
+    {
+        *end = ahead.end.max(*end);
+    }
+    for index in (1..runs.len()).rev() {
+        let (before, behind) = (&runs[index - 1], &runs[index]);
+        if before.object == behind.object && before.range.end == behind.range.start {
+            ends[index - 1] = ends[index];
+        }
+    }
+    ends
 }
 
 fn put_batch(pieces: &mut Pieces, bytes: &mut Slices, batch: &BatchEntry) -> Result<(), AssembleError> {

@@ -31,7 +31,7 @@ use penstock_metadata::feed_watch::{FeedWatch, Subscription};
 use penstock_metadata::fold::AbortedTransaction;
 use penstock_metadata::keys::feed::Slot;
 use penstock_metadata::kv::StoreError;
-use penstock_metadata::lookup::LogReader;
+use penstock_metadata::lookup::{LogReader, Plan};
 use penstock_metadata::view::{PartitionView, ViewError};
 use penstock_metadata::views::Views;
 use penstock_storage::cache::{Cache, ReadError};
@@ -300,11 +300,11 @@ impl Fetch {
             IsolationLevel::ReadUncommitted => high_watermark,
             IsolationLevel::ReadCommitted => last_stable_offset,
         };
-        let batches = match limits.of_partition(target.max_bytes, end) {
+        let Plan { batches, ahead } = match limits.of_partition(target.max_bytes, end) {
             Some(limits) if offset < end && target.elsewhere.is_none() => {
-                self.parts.log.plan(view, offset, limits).await?
+                self.parts.log.plan_ahead(view, offset, limits).await?
             }
-            _ => Vec::new(),
+            _ => Plan::default(),
         };
         // What should be there is not: deleted since the view was validated, or compacted away.
         if batches.first().is_some_and(|first| first.base_offset > offset)
@@ -326,6 +326,7 @@ impl Fetch {
             log_start,
             sealed,
             batches,
+            ahead,
             aborted,
             preferred,
         })

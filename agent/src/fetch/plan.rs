@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use penstock_metadata::fold::{AbortedTransaction, BatchEntry};
-use penstock_metadata::lookup::PlanLimits;
+use penstock_metadata::lookup::{Ahead, PlanLimits};
 use penstock_types::{NodeId, Offset};
 
 use super::FetchedPartition;
@@ -52,6 +52,8 @@ pub struct PlannedPartition {
     pub sealed: Offset,
     /// The batches.
     pub batches: Vec<BatchEntry>,
+    /// What follows them in the object of the last one.
+    pub ahead: Option<Ahead>,
     /// The aborted transactions among them.
     pub aborted: Vec<AbortedTransaction>,
     /// Where the client is to read instead: then there are no batches.

@@ -234,6 +234,33 @@ metrics! {
     /// Sweeps that failed, and are made again.
     SWEEP_FAILURES: Counter "penstock_sweep_failures" in "sweeps" by [];
 
+    /// Stretches of the log that this agent has merged.
+    MERGE_UNITS: Counter "penstock_merge_units" in "units" by [];
+    /// Objects that this agent read to merge them.
+    MERGE_INPUTS: Counter "penstock_merge_inputs" in "objects" by [];
+    /// Bytes that this agent read to merge them.
+    MERGE_READ_BYTES: Counter "penstock_merge_read_bytes" in "bytes" by [];
+    /// Requests for those bytes.
+    MERGE_GETS: Counter "penstock_merge_gets" in "requests" by [];
+    /// Objects that this agent wrote by merging others.
+    MERGE_OUTPUTS: Counter "penstock_merge_outputs" in "objects" by [];
+    /// Bytes of those objects.
+    MERGE_WRITTEN_BYTES: Counter "penstock_merge_written_bytes" in "bytes" by [];
+    /// Batches that the log refers to in objects that this agent wrote by merging others.
+    MERGE_BATCHES: Counter "penstock_merge_batches" in "batches" by [];
+    /// Values of the packed index that this agent joined with the next.
+    MERGE_JOINED: Counter "penstock_merge_joined_index_values" in "values" by [];
+    /// Batches that can't be merged, since the bucket doesn't hold what the log says: to be looked at.
+    MERGE_UNREADABLE: Counter "penstock_merge_unreadable_batches" in "batches" by [];
+    /// Stretches of the log whose merging failed, and is begun again.
+    MERGE_FAILURES: Counter "penstock_merge_failures" in "units" by [];
+    /// Stretches of the log that are due to be merged, by whatever agent.
+    MERGE_WAITING_UNITS: Gauge "penstock_merge_waiting_units" in "units" by [];
+    /// Bytes of the objects in them.
+    MERGE_WAITING_BYTES: Gauge "penstock_merge_waiting_bytes" in "bytes" by [];
+    /// How long ago the first batch in them was committed, by the metadata store's time.
+    MERGE_WAITING_SECONDS: Gauge "penstock_merge_waiting_seconds" in "seconds" by [];
+
     /// Commits of the embedded metadata store, by whether they succeeded or were refused for a conflict or their age.
     STORE_COMMITS: Counter "penstock_store_commits" in "transactions" by ["outcome"];
     /// Groups of commits that the embedded metadata store wrote together, by the number of their commits.

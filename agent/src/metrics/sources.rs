@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use penstock_compaction::checkpoint::{CheckpointStats, Checkpoints};
 use penstock_compaction::collector::{Collector, CollectorStats};
 use penstock_compaction::producer_expiry::ProducerExpiry;
+use penstock_compaction::merge::{Merge, MergeStats};
 use penstock_compaction::retention::{Retention, RetentionStats};
 use penstock_compaction::sealer::{SealStats, Sealer};
 use penstock_compaction::sweeper::{Sweeper, SweeperStats};
@@ -291,6 +292,27 @@ pub fn register_collection(metrics: &mut Metrics, collector: &Arc<Collector>, sw
     swept(metrics, metric::SWEPT_ROWS, |stats| &stats.rows);
     swept(metrics, metric::SWEEP_FOREIGN, |stats| &stats.foreign);
     swept(metrics, metric::SWEEP_FAILURES, |stats| &stats.failures);
+}
+
+/// Adds the metrics of merging.
+pub fn register_merge(metrics: &mut Metrics, merge: &Arc<Merge>) {
+    let count = |metrics: &mut Metrics, definition, pick: fn(&MergeStats) -> &AtomicU64| {
+        let merge = Arc::clone(merge);
+        metrics.value(definition, move || pick(merge.stats()).load(Ordering::Relaxed) as f64);
+    };
+    count(metrics, metric::MERGE_UNITS, |stats| &stats.units);
+    count(metrics, metric::MERGE_INPUTS, |stats| &stats.inputs);
+    count(metrics, metric::MERGE_READ_BYTES, |stats| &stats.read_bytes);
+    count(metrics, metric::MERGE_GETS, |stats| &stats.gets);
+    count(metrics, metric::MERGE_OUTPUTS, |stats| &stats.outputs);
+    count(metrics, metric::MERGE_WRITTEN_BYTES, |stats| &stats.written_bytes);
+    count(metrics, metric::MERGE_BATCHES, |stats| &stats.batches);
+    count(metrics, metric::MERGE_JOINED, |stats| &stats.joined);
+    count(metrics, metric::MERGE_UNREADABLE, |stats| &stats.unreadable);
+    count(metrics, metric::MERGE_FAILURES, |stats| &stats.failures);
+    count(metrics, metric::MERGE_WAITING_UNITS, |stats| &stats.waiting_units);
+    count(metrics, metric::MERGE_WAITING_BYTES, |stats| &stats.waiting_bytes);
+    count(metrics, metric::MERGE_WAITING_SECONDS, |stats| &stats.waiting_seconds);
 }
 
 /// Adds the metrics of the embedded metadata store; without one they have no values.

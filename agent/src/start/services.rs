@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use penstock_compaction::checkpoint::{CheckpointParts, CheckpointSettings, Checkpoints};
 use penstock_compaction::collector::{Collector, CollectorParts, CollectorSettings};
+use penstock_compaction::merge::{Merge, MergeParts, MergeSettings};
 use penstock_compaction::producer_expiry::{ProducerExpiry, ProducerExpirySettings};
 use penstock_compaction::retention::{Retention, RetentionParts, RetentionSettings};
 use penstock_compaction::sealer::{SealSettings, Sealer};
@@ -65,6 +66,7 @@ pub(super) struct Services {
     pub(super) retention: Arc<Retention>,
     pub(super) collector: Arc<Collector>,
     pub(super) sweeper: Arc<Sweeper>,
+    pub(super) merge: Arc<Merge>,
 }
 
 async fn open_catalog(
@@ -144,6 +146,19 @@ pub(super) async fn start(
     };
     let collector = Collector::new(collector_parts.clone(), collector_settings(&config));
     let sweeper = Sweeper::new(collector_parts, sweeper_settings(&config));
+    let merge = Merge::new(
+        MergeParts {
+            store: Arc::clone(&store),
+            keyspace: keyspace.clone(),
+            incarnation: cluster.incarnation,
+            bucket: Arc::clone(&bucket),
+            randomness: Arc::clone(&parts.randomness),
+            topics: Arc::clone(&topics),
+            share: Arc::clone(&agents) as _,
+            collected: Arc::clone(collector.stats()),
+        },
+        merge_settings(&config),
+    );
     let retention = Retention::new(
         RetentionParts {
             store: Arc::clone(&store),
@@ -214,7 +229,7 @@ pub(super) async fn start(
         traffic: Traffic::default(),
     });
     let producer_expiry = producer_expiry_job;
-    Ok(Services { broker, feed, sealer, checkpoints, producer_expiry, retention, collector, sweeper })
+    Ok(Services { broker, feed, sealer, checkpoints, producer_expiry, retention, collector, sweeper, merge })
 }
 
 fn milliseconds(options: &BrokerConfig, name: &str) -> Duration {
@@ -271,6 +286,23 @@ fn jump(config: &AgentConfig) -> Duration {
 fn collector_settings(config: &AgentConfig) -> CollectorSettings {
     let options = &config.collect;
     CollectorSettings { delay: options.delay.saturating_add(jump(config)), interval: options.interval }
+}
+
+fn merge_settings(config: &AgentConfig) -> MergeSettings {
+    let options = &config.merge;
+    // By then the seal has reached what every agent wrote.
+    let settle = config.seal.age.saturating_mul(2).saturating_add(jump(config));
+    MergeSettings {
+        interval: options.interval,
+        settle,
+        unit_bytes: options.unit.get(),
+        age: options.age.max(settle),
+        level_age: options.level_age.max(settle),
+        section_bytes: options.section.get(),
+        object_bytes: options.object_max.get(),
+        bytes_per_second: options.bytes_per_second.get(),
+        requests_per_second: options.requests_per_second,
+    }
 }
 
 fn sweeper_settings(config: &AgentConfig) -> SweeperSettings {

@@ -88,7 +88,9 @@ pub fn cut(
         }
     }
     let is_long = more && unit.objects as usize >= MOST_OBJECTS / 2;
-    let is_old = unit.objects > 0 && age(unit.first) >= rules.age;
+    // What came out of one unit has nothing to be merged with.
+    let is_alone = unit.level > 0 && unit.first == unit.last;
+    let is_old = unit.objects > 0 && !is_alone && age(unit.first) >= rules.age;
     (is_full || is_long || is_old).then_some(unit)
 }
 

@@ -62,6 +62,7 @@ impl Loader {
         let mut waits = Vec::new();
         if found.iter().any(Option::is_none) {
             let missing = missing.chain(beyond(shared, object, &blocks, found, longest, section_end));
+            let longest = if budget == Budget::Lagging { longest + slack(options, longest) } else { longest };
             let (joined, flights) =
                 Flights::join_or_plan(shared, object, missing, longest, options.most_blocks_loading)?;
             waits = joined;
@@ -79,7 +80,8 @@ impl Loader {
     fn read_ahead(&self, shared: &Arc<Shared>, object: ObjectId, from: u32, section_end: u64) {
         let options = &shared.options;
         let window = options.blocks_in(options.readahead_bytes);
-        let end = from.saturating_add(window).min(options.blocks_until(section_end));
+        let section = options.blocks_until(section_end);
+        let end = from.saturating_add(window).min(section);
         if from >= end || options.readahead_bytes == 0 {
             return;
         }
@@ -87,15 +89,16 @@ impl Loader {
             let key = BlockKey { object, block };
             shared.is_cached(&key) || shared.flights.contains(&key)
         };
-        // Only once the window is half used up, so that requests are large.
+        // Only once the window is half used up, and then as much as one request may bring, so that requests are large.
         let Some(first) = (from..end).find(|block| !there(*block)) else { return };
         let longest = options.blocks_in(options.lagging_load_bytes);
         if first - from > window / 2 {
             return;
         }
-        let end = end.min(first + longest);
+        let end = reach(options, first, longest, section);
         let end = (first..end).find(|block| there(*block)).unwrap_or(end);
         let Ok(permit) = self.lagging_permits.clone().try_acquire_many_owned(end - first) else { return };
+        let longest = longest + slack(options, longest);
         let plan = Flights::join_or_plan(shared, object, first..end, longest, options.most_blocks_loading);
         let Ok((_, flights)) = plan else { return };
         let mut permit = Some(permit);
@@ -138,16 +141,27 @@ fn beyond(
         return none;
     }
     let needed = found.iter().rev().take_while(|entry| entry.is_none()).count() as u32;
-    let end = blocks
-        .end
-        .saturating_add(longest.saturating_sub(needed))
-        .min(shared.options.blocks_until(section_end));
+    let section = shared.options.blocks_until(section_end);
+    let end = reach(&shared.options, blocks.end - needed, longest, section);
     let there = |block: &u32| {
         let key = BlockKey { object, block: *block };
         shared.is_cached(&key) || shared.flights.contains(&key)
     };
     let end = (blocks.end..end).find(there).unwrap_or(end);
     if end > blocks.end { blocks.end..end } else { none }
+}
+
+/// How much longer than others a request may be that reaches its section's end.
+fn slack(options: &CacheOptions, longest: u32) -> u32 {
+    let most = options.blocks_in(options.lagging_loading_bytes);
+    (longest / 8).max(1).min(most.saturating_sub(longest))
+}
+
+/// Up to where one request from `first` goes: what little would be left of the section isn't left to another one, since
+/// sections begin anywhere in a block.
+fn reach(options: &CacheOptions, first: u32, longest: u32, section: u32) -> u32 {
+    let end = first.saturating_add(longest).min(section);
+    if section - end <= slack(options, longest) { section } else { end }
 }
 
 /// One load from waiting for its permits to answering everybody. Ends within the load's time-out.

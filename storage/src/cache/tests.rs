@@ -298,7 +298,8 @@ async fn a_lagging_reader_is_read_ahead_for_within_its_section() {
         loads.iter().flat_map(|(_, range)| range.start / BLOCK..range.end.div_ceil(BLOCK)).collect();
     blocks.sort_unstable();
     assert_eq!(blocks, (0..257).collect::<Vec<_>>(), "each block once, none behind the section");
-    assert!(loads.len() <= 66, "{} requests for 257 blocks", loads.len());
+    // Eight at a time, and the one that is left over with the last.
+    assert!(loads.len() <= 33, "{} requests for 257 blocks", loads.len());
     let stats = cache.stats();
     assert!(stats.misses == 1 && stats.readahead_loads > 30, "{stats:?}");
 }

@@ -1,0 +1,520 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use penstock_config::broker::BrokerConfig;
+use penstock_metadata::fold::{BatchEntry, BatchSource};
+use penstock_metadata::keys::object::{self, ObjectRow, ObjectState};
+use penstock_metadata::keys::{Family, dead};
+use penstock_metadata::kv::memory::MemoryFaults;
+use penstock_metadata::kv::{Isolation, RangeOptions, Row, prefixed, single_key};
+use penstock_metadata::log_starts::{NewStart, move_log_starts};
+use penstock_metadata::lookup::{LogReader, PlanLimits};
+use penstock_metadata::transact::Policy;
+use penstock_metadata::trimming::trim_partition;
+use penstock_metadata::view::TailView;
+use penstock_metadata::views::Views;
+use penstock_storage::batch::{BatchHeader, verify_crc};
+use penstock_storage::bucket::faults::{FaultRates, Faults};
+use penstock_storage::object::object_key;
+use penstock_types::{Offset, SeededRandomness, TopicPartition};
+use tokio::time::Instant;
+
+use super::*;
+use crate::collector::{Collector, CollectorSettings};
+use crate::share::Everything;
+use crate::sweeper::{Sweeper, SweeperSettings};
+use crate::testing::{World, batch, keys, topic};
+
+const DELAY: Duration = Duration::from_secs(900);
+
+fn settings() -> MergeSettings {
+    MergeSettings {
+        interval: Duration::from_secs(10),
+        settle: Duration::ZERO,
+        unit_bytes: 1 << 20,
+        age: Duration::ZERO,
+        level_age: Duration::from_secs(86_400),
+        section_bytes: 1 << 20,
+        object_bytes: 1 << 20,
+        bytes_per_second: 1 << 40,
+        requests_per_second: 1_000_000,
+    }
+}
+
+async fn job(world: &World, settings: MergeSettings, seed: u64) -> Arc<Merge> {
+    let (store, keyspace) = (Arc::clone(&world.store), world.keyspace.clone());
+    let topics = TopicCatalog::open(store, keyspace, 1, BrokerConfig::default()).await.expect("a catalog");
+    let parts = MergeParts {
+        store: Arc::clone(&world.store),
+        keyspace: world.keyspace.clone(),
+        incarnation: world.cluster.incarnation,
+        bucket: Arc::clone(&world.bucket),
+        randomness: Arc::new(SeededRandomness::new(seed)),
+        topics: Arc::new(topics),
+        share: Arc::new(Everything),
+        collected: Arc::default(),
+    };
+    Merge::new(parts, settings)
+}
+
+/// A log from its start on, as a fetch plans it.
+async fn plan(world: &World, partition: TopicPartition) -> Vec<BatchEntry> {
+    let views = Views::new(Arc::clone(&world.store), world.keyspace.clone(), 10);
+    let view = views.validated(&[partition]).await.expect("feed").remove(0).expect("view");
+    let (start, end) = view.read(|tail| (tail.log_start, TailView::high_watermark(tail)));
+    let reader = LogReader::new(Arc::clone(&world.store), world.keyspace.clone());
+    let limits = PlanLimits { end, max_bytes: u64::MAX, at_least_one: true };
+    reader.plan(&view, start, limits).await.expect("a plan")
+}
+
+fn object_of(batch: &BatchEntry) -> (ObjectId, u64) {
+    match batch.source {
+        BatchSource::Object { object, position } => (object, position),
+        BatchSource::Marker { .. } => panic!("a marker"),
+    }
+}
+
+/// Each batch's offset and the checksum of its bytes, which are read and held against the metadata.
+async fn log(world: &World, partition: TopicPartition) -> Vec<(i64, u32)> {
+    let mut log = Vec::new();
+    for entry in plan(world, partition).await {
+        let (object, position) = object_of(&entry);
+        let range = position..position + u64::from(entry.facts.length);
+        let bytes = world.bucket.get_range(&object_key(object), range).await.expect("there");
+        let header = BatchHeader::parse(&bytes).expect("a batch");
+        verify_crc(&bytes, &header).expect("sound");
+        assert_eq!(header.size_bytes(), bytes.len());
+        assert_eq!(header.last_offset_delta as u32 + 1, entry.facts.records);
+        if object_row(world, object).await.is_some_and(|row| row.level > 0) {
+            assert_eq!(header.base_offset, entry.base_offset.get(), "what is merged carries its offset");
+        }
+        log.push((entry.base_offset.get(), header.crc));
+    }
+    log
+}
+
+async fn object_row(world: &World, id: ObjectId) -> Option<ObjectRow> {
+    let key = object::key(&world.keyspace, id);
+    let value = world.store.begin(Priority::Default).get(&key, Isolation::Snapshot).await.expect("a store");
+    value.map(|value| ObjectRow::decode(&value).expect("a row"))
+}
+
+async fn rows(world: &World, family: Family) -> Vec<Row> {
+    let mut range = prefixed(&world.keyspace.family(family));
+    let mut rows = Vec::new();
+    loop {
+        let mut transaction = world.store.begin(Priority::Default);
+        let options = RangeOptions::page(1_000, Isolation::Snapshot);
+        let page = transaction.range(range.clone(), options).await.expect("a page");
+        rows.extend(page.rows);
+        match rows.last() {
+            Some(last) if page.more => range.start = single_key(&last.key).end,
+            _ => return rows,
+        }
+    }
+}
+
+/// The objects that the logs of `partitions` refer to, and how often.
+async fn live(world: &World, partitions: &[TopicPartition]) -> BTreeMap<ObjectId, u64> {
+    let mut live = BTreeMap::new();
+    for partition in partitions {
+        for batch in plan(world, *partition).await {
+            *live.entry(object_of(&batch).0).or_default() += 1;
+        }
+    }
+    live
+}
+
+/// What an object's row counts is what the logs refer to and what has left them.
+async fn check_counts(world: &World, partitions: &[TopicPartition]) {
+    let live = live(world, partitions).await;
+    let mut counts = BTreeMap::new();
+    for row in rows(world, Family::Dead).await {
+        let id = dead::parse_key(&world.keyspace, &row.key).expect("a key");
+        counts.insert(id, dead::decode(Some(&row.value)).expect("a count"));
+    }
+    for row in rows(world, Family::Object).await {
+        let id = object::parse_key(&world.keyspace, &row.key).expect("a key");
+        let found = ObjectRow::decode(&row.value).expect("a row");
+        let (alive, dead) =
+            (live.get(&id).copied().unwrap_or(0), counts.get(&id).copied().unwrap_or(0));
+        match found.state {
+            ObjectState::Committed => assert_eq!(found.appended(), alive + dead, "{id}: {found:?}"),
+            ObjectState::Intent => assert_eq!((alive, dead), (0, 0), "{id}"),
+            ObjectState::Tombstone | ObjectState::Collected => assert_eq!(alive, 0, "{id}"),
+        }
+    }
+    for id in live.keys() {
+        assert!(object_row(world, *id).await.is_some_and(|row| row.state == ObjectState::Committed), "{id}");
+    }
+}
+
+/// Buries, collects and sweeps until nothing more goes.
+async fn clean(world: &World) {
+    let collector =
+        Collector::new(world.parts(), CollectorSettings { delay: DELAY, interval: Duration::from_secs(1) });
+    let lag = Duration::from_secs(3_600);
+    let sweeper = Sweeper::new(world.parts(), SweeperSettings { lag, interval: lag });
+    for _ in 0..3 {
+        collector.walk().await.expect("a walk");
+        tokio::time::advance(DELAY + lag + Duration::from_secs(1)).await;
+        collector.round().await.expect("a round");
+        sweeper.round().await.expect("a sweep");
+    }
+    assert_eq!(collector.stats().contradictions.load(Ordering::Relaxed), 0);
+}
+
+fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn mixed_objects_become_one_in_which_each_partition_is_contiguous() {
+    let world = World::without_topics().await;
+    let partitions = topic(&world, "orders", 3, &[]).await;
+    let mut sources = Vec::new();
+    for round in 0..5 {
+        let mut batches = Vec::new();
+        for (index, partition) in partitions.iter().enumerate() {
+            batches.push((*partition, batch(round * 10 + index as i64, 2 + index, 50)));
+            batches.push((*partition, batch(round * 10 + index as i64 + 5, 1, 5_000)));
+        }
+        sources.push(world.flush(&batches).await);
+    }
+    // One partition isn't sealed by the time: the job does it.
+    world.seal_one(partitions[0]).await;
+    world.seal_one(partitions[1]).await;
+    let mut before = Vec::new();
+    for partition in &partitions {
+        before.push(log(&world, *partition).await);
+    }
+    let job = job(&world, settings(), 1).await;
+    job.round().await.expect("a round");
+    let mut after = Vec::new();
+    for partition in &partitions {
+        after.push(log(&world, *partition).await);
+        let plan = plan(&world, *partition).await;
+        for pair in plan.windows(2) {
+            let ((object, position), next) = (object_of(&pair[0]), object_of(&pair[1]));
+            assert_eq!(next, (object, position + u64::from(pair[0].facts.length)), "one behind the other");
+        }
+    }
+    assert_eq!(after, before);
+    check_counts(&world, &partitions).await;
+    let stats = job.stats();
+    assert_eq!((count(&stats.units), count(&stats.inputs), count(&stats.gets)), (1, 5, 5), "one request each");
+    assert_eq!((count(&stats.outputs), count(&stats.batches), count(&stats.failures)), (1, 30, 0));
+    assert!(count(&stats.written_bytes) <= count(&stats.read_bytes));
+    assert_eq!(count(&stats.waiting_units), 0);
+    clean(&world).await;
+    let live: Vec<ObjectId> = live(&world, &partitions).await.into_keys().collect();
+    assert_eq!((live.len(), world.objects().await), (1, keys(&live)));
+    assert!(sources.iter().all(|source| !live.contains(source)));
+    job.round().await.expect("nothing to do");
+    assert_eq!(count(&job.stats().units), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expires_at_other_times_lies_apart() {
+    let world = World::without_topics().await;
+    let mut partitions = topic(&world, "short", 2, &[("retention.ms", "3600000")]).await;
+    partitions.extend(topic(&world, "long", 2, &[("retention.ms", "-1")]).await);
+    for round in 0..3 {
+        let batches: Vec<_> = partitions.iter().map(|partition| (*partition, batch(round, 1, 100))).collect();
+        world.flush(&batches).await;
+    }
+    job(&world, settings(), 1).await.round().await.expect("a round");
+    let mut objects = Vec::new();
+    for partition in &partitions {
+        let found: BTreeSet<ObjectId> =
+            plan(&world, *partition).await.iter().map(|batch| object_of(batch).0).collect();
+        assert_eq!(found.len(), 1);
+        objects.extend(found);
+    }
+    assert!(objects[0] == objects[1] && objects[2] == objects[3] && objects[0] != objects[2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn levels_lead_to_long_sections() {
+    let world = World::without_topics().await;
+    let partitions = topic(&world, "orders", 4, &[]).await;
+    // Four partitions of some 1 kB a unit: worth a request each behind four units.
+    let settings = MergeSettings { section_bytes: 4_000, object_bytes: 1 << 20, ..settings() };
+    let job = job(&world, settings, 1).await;
+    let (mut before, mut flushed) = (BTreeMap::new(), 0);
+    for round in 0..8 {
+        for _ in 0..2 {
+            let batches: Vec<_> = partitions.iter().map(|of| (*of, batch(round, 1, 500))).collect();
+            flushed += batches.iter().map(|(_, batch)| batch.bytes.len() as u64).sum::<u64>();
+            world.flush(&batches).await;
+        }
+        for partition in &partitions {
+            world.seal_one(*partition).await;
+        }
+        job.round().await.expect("a round");
+    }
+    for partition in &partitions {
+        before.insert(*partition, log(&world, *partition).await);
+        let objects = live(&world, &[*partition]).await;
+        assert!(objects.len() <= 3, "{} requests for 9 kB", objects.len());
+        for object in objects.keys() {
+            assert!(object_row(&world, *object).await.expect("a row").level >= 1);
+        }
+    }
+    check_counts(&world, &partitions).await;
+    assert_eq!(before[&partitions[0]].len(), 16);
+    // Each byte is written three times at most: flushed, merged, merged again.
+    let written = count(&job.stats().written_bytes);
+    assert!(written <= 2 * flushed + 40 * 400, "{written} of {flushed}");
+    // The index is as short as its entries allow: sixteen values of one entry each were sealed.
+    assert!(rows(&world, Family::Index).await.len() <= 3 * partitions.len());
+    clean(&world).await;
+    let live: Vec<ObjectId> = live(&world, &partitions).await.into_keys().collect();
+    assert_eq!(world.objects().await, keys(&live));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_damaged_stays_where_it_is() {
+    let world = World::without_topics().await;
+    let partitions = topic(&world, "orders", 2, &[]).await;
+    let mut sources = Vec::new();
+    for round in 0..3 {
+        let batches: Vec<_> = partitions.iter().map(|of| (*of, batch(round, 1, 500))).collect();
+        sources.push(world.flush(&batches).await);
+    }
+    let key = object_key(sources[1]);
+    let mut bytes = world.bucket.get_with_etag(&key).await.expect("there").data.to_vec();
+    bytes[100] ^= 1;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    world.bucket.put(&key, vec![bytes.into()], deadline).await.expect("an upload");
+    let job = job(&world, settings(), 1).await;
+    job.round().await.expect("a round");
+    assert_eq!((count(&job.stats().unreadable), count(&job.stats().units)), (1, 1));
+    let found: Vec<ObjectId> =
+        plan(&world, partitions[0]).await.iter().map(|batch| object_of(batch).0).collect();
+    assert_eq!((found[1], found[0] == found[2], found[0] == sources[0]), (sources[1], true, false));
+    check_counts(&world, &partitions).await;
+    clean(&world).await;
+    let live: Vec<ObjectId> = live(&world, &partitions).await.into_keys().collect();
+    assert!(live.contains(&sources[1]));
+    assert_eq!(world.objects().await, keys(&live));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_is_cut_between_partitions_where_that_is_possible() {
+    let world = World::without_topics().await;
+    let partitions = topic(&world, "orders", 6, &[]).await;
+    for round in 0..4 {
+        let batches: Vec<_> = partitions.iter().map(|of| (*of, batch(round, 1, 1_000))).collect();
+        world.flush(&batches).await;
+    }
+    // Each partition has some 4.3 kB: two fit, and one of another size doesn't.
+    let large = MergeSettings { object_bytes: 9_000, ..settings() };
+    let job = job(&world, large, 1).await;
+    job.round().await.expect("a round");
+    assert_eq!(count(&job.stats().outputs), 3);
+    for partition in &partitions {
+        assert_eq!(live(&world, &[*partition]).await.len(), 1);
+    }
+    check_counts(&world, &partitions).await;
+}
+
+/// A cluster whose logs are known, and what happens to it.
+struct Model {
+    world: World,
+    numbers: SeededRandomness,
+    partitions: Vec<TopicPartition>,
+    /// Of each partition every batch ever: offset, end, checksum.
+    logs: BTreeMap<TopicPartition, Vec<(i64, i64, u32)>>,
+    starts: BTreeMap<TopicPartition, i64>,
+    settings: MergeSettings,
+    timestamp: i64,
+}
+
+impl Model {
+    async fn new(seed: u64) -> Self {
+        let world = World::seeded(seed * 100).await;
+        let mut partitions = topic(&world, "a", 3, &[("retention.ms", "-1")]).await;
+        partitions.extend(topic(&world, "b", 2, &[("retention.ms", "3600000")]).await);
+        let numbers = SeededRandomness::new(seed);
+        let settings = MergeSettings {
+            unit_bytes: 4_000 + numbers.below(20_000),
+            section_bytes: 500 + numbers.below(4_000),
+            object_bytes: 2_000 + numbers.below(10_000),
+            level_age: Duration::from_secs(numbers.below(60)),
+            ..settings()
+        };
+        let (logs, starts, timestamp) = (BTreeMap::new(), BTreeMap::new(), 0);
+        Self { world, numbers, partitions, logs, starts, settings, timestamp }
+    }
+
+    fn any(&self) -> TopicPartition {
+        self.partitions[self.numbers.below(self.partitions.len() as u64) as usize]
+    }
+
+    async fn flush(&mut self) {
+        let mut batches = Vec::new();
+        for _ in 0..=self.numbers.below(6) {
+            self.timestamp += 1;
+            let (records, bytes) = (1 + self.numbers.below(3) as usize, self.numbers.below(900) as usize);
+            batches.push((self.any(), batch(self.timestamp, records, bytes)));
+        }
+        self.world.flush(&batches).await;
+        for (partition, batch) in &batches {
+            let log = self.logs.entry(*partition).or_default();
+            let base = log.last().map_or(0, |(_, end, _)| *end);
+            log.push((base, base + i64::from(batch.header.last_offset_delta) + 1, batch.header.crc));
+        }
+    }
+
+    async fn delete_records(&mut self) {
+        let partition = self.any();
+        let end = self.logs.get(&partition).and_then(|log| log.last()).map_or(0, |(_, end, _)| *end);
+        let start = self.starts.get(&partition).copied().unwrap_or(0);
+        let wanted = start + self.numbers.below((end - start + 1) as u64) as i64;
+        let World { store, keyspace, cluster, .. } = &self.world;
+        let policy = Policy::interactive(Duration::from_secs(60));
+        let wanted_start = [(partition, NewStart::At(Offset::at(wanted)))];
+        let moved = move_log_starts(store, keyspace, cluster.incarnation, policy, &wanted_start).await;
+        moved[0].clone().expect("moved");
+        self.starts.insert(partition, wanted.max(start));
+        self.trim(partition).await;
+    }
+
+    async fn trim(&self, partition: TopicPartition) {
+        let World { store, keyspace, cluster, .. } = &self.world;
+        loop {
+            let trimmed = again!(trim_partition(store, keyspace, cluster.incarnation, partition)).expect("trimmed");
+            let objects: Vec<ObjectId> = trimmed.dead.objects().collect();
+            again!(bury(store, keyspace, cluster.incarnation, &objects)).expect("buried");
+            if !trimmed.more {
+                return;
+            }
+        }
+    }
+
+    fn break_things(&self) {
+        let often = self.numbers.below(10) as f64 / 100.0;
+        self.world.memory.set_faults(MemoryFaults {
+            conflict: often,
+            unknown_applied: often,
+            unknown_not_applied: often,
+            unknown_applied_later: often,
+            too_old: often / 2.0,
+            latency: Some(Duration::ZERO..Duration::from_millis(5)),
+            ..MemoryFaults::default()
+        });
+        let rates = FaultRates {
+            unavailable: self.numbers.below(100) as u32,
+            lost_answer: self.numbers.below(100) as u32,
+            late: self.numbers.below(50) as u32,
+            late_by: Duration::from_secs(self.numbers.below(30)),
+            short_read: self.numbers.below(50) as u32,
+            slow: 300,
+            slow_by: Duration::ZERO..Duration::from_millis(50),
+            ..FaultRates::default()
+        };
+        self.world.faulty.set(Faults::everywhere(rates));
+    }
+
+    fn mend_things(&self) {
+        self.world.memory.set_faults(MemoryFaults::default());
+        self.world.faulty.set(Faults::default());
+    }
+
+    /// One or two agents merge, among faults, and die at any point.
+    async fn merge(&self) {
+        let one = job(&self.world, self.settings, self.numbers.next_u64()).await;
+        let two = job(&self.world, self.settings, self.numbers.next_u64()).await;
+        self.break_things();
+        let lives = [self.numbers.below(400), self.numbers.below(4_000)].map(Duration::from_millis);
+        let run = async |job: Arc<Merge>, life: Duration| {
+            let _died = tokio::time::timeout(life, job.round()).await;
+        };
+        if self.numbers.below(2) == 0 {
+            tokio::join!(run(one, lives[0]), run(two, lives[1]));
+        } else {
+            run(one, lives[1]).await;
+        }
+        self.mend_things();
+    }
+
+    async fn check(&self) {
+        for partition in &self.partitions {
+            let start = self.starts.get(partition).copied().unwrap_or(0);
+            let all = self.logs.get(partition).map_or(&[][..], Vec::as_slice);
+            let expected: Vec<_> =
+                all.iter().filter(|(_, end, _)| *end > start).map(|(base, _, crc)| (*base, *crc)).collect();
+            assert_eq!(log(&self.world, *partition).await, expected, "{partition}");
+        }
+    }
+}
+
+/// Whatever merges meet and wherever they die: every record stays where it was, each object counts exactly what refers to it,
+/// and in the end nothing is in the bucket but what the logs refer to.
+#[tokio::test(start_paused = true)]
+async fn logs_survive_merges_that_fail_anywhere() {
+    let mut merged = 0;
+    for seed in 0..25 {
+        let mut model = Model::new(seed).await;
+        for _ in 0..25 {
+            match model.numbers.below(10) {
+                0..=3 => model.flush().await,
+                4..=5 => {
+                    let partition = model.any();
+                    model.world.seal_one(partition).await;
+                }
+                6 => model.delete_records().await,
+                _ => model.merge().await,
+            }
+            tokio::time::advance(Duration::from_secs(model.numbers.below(30))).await;
+        }
+        model.mend_things();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        model.world.memory.land_parked_commits();
+        model.check().await;
+        let last = job(&model.world, model.settings, 1).await;
+        for _ in 0..4 {
+            last.round().await.expect("a round");
+        }
+        assert_eq!((count(&last.stats().waiting_units), count(&last.stats().unreadable)), (0, 0), "seed {seed}");
+        merged += count(&last.stats().units);
+        for partition in model.partitions.clone() {
+            model.world.seal_one(partition).await;
+            model.trim(partition).await;
+        }
+        model.check().await;
+        check_counts(&model.world, &model.partitions).await;
+        clean(&model.world).await;
+        let live: Vec<ObjectId> = live(&model.world, &model.partitions).await.into_keys().collect();
+        assert_eq!(model.world.objects().await, keys(&live), "seed {seed}");
+        model.check().await;
+    }
+    assert!(merged > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_topic_leaves_nothing_behind() {
+    let world = World::without_topics().await;
+    let kept = topic(&world, "kept", 1, &[]).await;
+    let gone = topic(&world, "gone", 1, &[]).await;
+    for round in 0..3 {
+        world.flush(&[(kept[0], batch(round, 1, 50)), (gone[0], batch(round, 2, 50))]).await;
+    }
+    let before = log(&world, kept[0]).await;
+    let job = job(&world, settings(), 1).await;
+    // As its deletion does: the row goes, and the name's with it.
+    let mut transaction = world.store.begin(Priority::Default);
+    let key = penstock_metadata::keys::topic::row_key(&world.keyspace, gone[0].topic);
+    transaction.clear(&key, penstock_metadata::kv::WriteConflict::Yes);
+    transaction.commit().await.expect("a commit");
+    job.round().await.expect("a round");
+    assert_eq!(log(&world, kept[0]).await, before);
+    assert_eq!((count(&job.stats().units), count(&job.stats().batches)), (1, 3));
+    assert!(rows(&world, Family::MergeUnit).await.is_empty());
+}
+
+#[test]
+fn the_job_can_be_run_on_any_thread() {
+    fn is_send<T: Send>(_: &impl Fn(Arc<Merge>, CancellationToken) -> T) {}
+    is_send(&Merge::run);
+}
