@@ -17,7 +17,6 @@
 //! Deliberately absent: deleting (what nothing refers to any more is buried, see [`collector`](crate::collector)), and the choice
 //! of what is sealed: a partition that isn't by the time its unit is merged is sealed then.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -200,10 +199,10 @@ impl Merge {
     /// Where it can't be told what is to be done. A unit that fails is counted, and merged again in the next round.
     pub async fn round(&self) -> Result<(), StoreError> {
         let MergeParts { store, keyspace, share, topics, .. } = &self.parts;
-        self.plan().await?;
-        self.look().await?;
         topics.refresh().await?;
         for level in 0..LAST_LEVEL {
+            self.plan(level).await?;
+            self.look().await?;
             for unit in again!(units(store, keyspace, level))? {
                 let first = unit.first.to_bytes();
                 let name: String = first.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -219,17 +218,15 @@ impl Merge {
         self.look().await
     }
 
-    /// Cuts what is due.
-    async fn plan(&self) -> Result<(), StoreError> {
+    /// Cuts what is due off a level's queue.
+    async fn plan(&self, level: u8) -> Result<(), StoreError> {
         let MergeParts { store, keyspace, incarnation, share, .. } = &self.parts;
         if !share.is_mine("merge plan") {
             return Ok(());
         }
-        for level in 0..LAST_LEVEL {
-            let rules = self.settings.rules(level);
-            while again!(cut_unit(store, keyspace, *incarnation, level, &rules))?.is_some() {
-                add(&self.stats.cut, 1);
-            }
+        let rules = self.settings.rules(level);
+        while again!(cut_unit(store, keyspace, *incarnation, level, &rules))?.is_some() {
+            add(&self.stats.cut, 1);
         }
         Ok(())
     }

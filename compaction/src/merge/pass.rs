@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::stream::{StreamExt, TryStreamExt};
 use penstock_metadata::keys::merge_queue::LAST_LEVEL;
 use penstock_metadata::keys::merge_unit::Unit;
 use penstock_metadata::kv::{Priority, StoreError};
 use penstock_metadata::merging::{
-    AnnounceError, Copies, Output, Segment, SwapError, Window, announce, is_sealed, swap,
+    AnnounceError, Copies, Output, Segment, SwapError, Window, WindowPage, announce, is_sealed, swap,
 };
 use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_storage::object::{MergedBuilder, object_key};
@@ -20,6 +21,8 @@ use super::inputs::{Inputs, Reading};
 use super::{Merge, MergeError, MergeParts, add};
 use crate::again;
 
+/// Partitions that are looked up at a time: that mostly waits for the store.
+const LOOK_UPS: usize = 16;
 /// How long an upload may take.
 const PUT_DEADLINE: Duration = Duration::from_secs(300);
 /// Bytes that are checked and copied before others get their turn.
@@ -50,24 +53,31 @@ impl Merge {
         let mut passed = Passed::default();
         for partitions in self.by_class(&inputs).values() {
             let mut draft = Draft::default();
-            for partition in partitions {
+            let mut looks = futures::stream::iter(partitions.iter().copied())
+                .map(|partition| self.look_up(unit, partition))
+                .buffered(LOOK_UPS);
+            while let Some((partition, mut window, first)) = looks.try_next().await? {
                 // Rather than in its middle the output is cut here.
-                let most = inputs.partitions.get(partition).copied().unwrap_or(0);
+                let most = inputs.partitions.get(&partition).copied().unwrap_or(0);
                 if draft.bytes > 0 && draft.bytes + most > self.settings.object_bytes {
                     self.write(unit, &inputs, std::mem::take(&mut draft), &mut passed).await?;
                 }
-                self.seal(unit, *partition).await?;
-                let mut window = Window::of(*partition, unit.begins, unit.last);
-                while let Some(page) = again!(window.next(store, keyspace))? {
-                    let Some((place, found)) = pieces(*partition, &page, &inputs) else { continue };
-                    for piece in found {
+                let mut next = first;
+                while let Some(page) = next {
+                    let found = pieces(partition, &page, &inputs);
+                    drop(page);
+                    for (place, piece) in found.into_iter().flat_map(|(place, pieces)| {
+                        pieces.into_iter().map(move |piece| (place, piece))
+                    }) {
                         if draft.bytes > 0 && draft.bytes + piece.length > self.settings.object_bytes {
                             self.write(unit, &inputs, std::mem::take(&mut draft), &mut passed).await?;
                         }
                         draft.add(place, piece);
                     }
+                    next = again!(window.next(store, keyspace))?;
                 }
             }
+            drop(looks);
             self.write(unit, &inputs, draft, &mut passed).await?;
         }
         Ok(passed)
@@ -86,6 +96,19 @@ impl Merge {
             }
         }
         by_class
+    }
+
+    /// The beginning of what the index has of a partition in the unit.
+    async fn look_up(
+        &self,
+        unit: &Unit,
+        partition: TopicPartition,
+    ) -> Result<(TopicPartition, Window, Option<WindowPage>), StoreError> {
+        let MergeParts { store, keyspace, .. } = &self.parts;
+        self.seal(unit, partition).await?;
+        let mut window = Window::of(partition, unit.begins, unit.last);
+        let first = again!(window.next(store, keyspace))?;
+        Ok((partition, window, first))
     }
 
     /// Makes sure that the index has all that a partition has in the unit.

@@ -40,8 +40,11 @@ impl Copies {
     /// Where the copy of these bytes is, if all of them were copied together.
     pub(super) fn of(&self, source: ObjectId, position: u64, length: u64) -> Option<u64> {
         let ((object, start), (copied, to)) = self.0.range(..=(source, position)).next_back()?;
+        if *object != source {
+            return None;
+        }
         let into = position - start;
-        (*object == source && into.checked_add(length)? <= *copied).then(|| to + into)
+        (into.checked_add(length)? <= *copied).then(|| to + into)
     }
 }
 

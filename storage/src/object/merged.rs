@@ -150,7 +150,6 @@ impl MergedBuilder {
         if !self.copied.is_empty() {
             self.chunks.push(self.copied.split().freeze());
         }
-        self.copied.reserve(COPY_BUFFER + COPY_BELOW);
     }
 
     fn close_section(&mut self) {
