@@ -336,6 +336,7 @@ async fn every_family_is_read_and_nothing_is_written() {
         "log row",
         "log start offset",
         "membership",
+        "merge queue",
         "metadata version",
         "next producer id",
         "object",
