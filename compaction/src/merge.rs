@@ -66,6 +66,8 @@ pub struct MergeSettings {
     pub section_bytes: u64,
     /// Bytes of an output, about.
     pub object_bytes: u64,
+    /// Bytes of the index that one transaction rewrites, about.
+    pub swap_bytes: u64,
     /// Bytes that are read and written a second.
     pub bytes_per_second: u64,
     /// Requests to the bucket a second.

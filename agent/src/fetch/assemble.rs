@@ -205,3 +205,53 @@ impl Pieces {
         self.done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use penstock_metadata::keys::log::BatchFacts;
+    use penstock_types::{BatchPosition, Incarnation, LeaderEpoch, StoreVersion};
+
+    use super::*;
+
+    fn object(n: u64) -> ObjectId {
+        ObjectId::new(Incarnation::FIRST, StoreVersion::new(n), n)
+    }
+
+    fn batch(offset: i64, of: u64, position: u64, length: u32) -> BatchEntry {
+        let facts = BatchFacts {
+            length,
+            records: 1,
+            flags: 0,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            producer: None,
+        };
+        BatchEntry {
+            base_offset: Offset::at(offset),
+            at: BatchPosition::ZERO,
+            leader_epoch: LeaderEpoch::FIRST,
+            facts,
+            source: BatchSource::Object { object: object(of), position },
+        }
+    }
+
+    #[test]
+    fn a_lagging_reader_may_ask_as_far_as_its_partition_goes_in_the_object() {
+        let most = READ_BYTES as u32;
+        let batches = [
+            batch(0, 1, 0, 100),
+            // Three reads that follow one another, the last of which goes on behind the plan.
+            batch(1, 2, 500, most),
+            batch(2, 2, 500 + READ_BYTES, most),
+            batch(3, 2, 500 + 2 * READ_BYTES, 100),
+        ];
+        let runs = runs(&batches, Offset::at(10));
+        assert_eq!(runs.len(), 4);
+        let end = 500 + 2 * READ_BYTES + 100;
+        assert_eq!(section_ends(&runs, None), [100, end, end, end]);
+        let ahead = |of| Some(Ahead { object: object(of), end: end + 7_000 });
+        assert_eq!(section_ends(&runs, ahead(2)), [100, end + 7_000, end + 7_000, end + 7_000]);
+        assert_eq!(section_ends(&runs, ahead(1)), [100, end, end, end]);
+        assert_eq!(section_ends(&[], ahead(1)), [0; 0]);
+    }
+}

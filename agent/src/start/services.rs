@@ -43,6 +43,8 @@ use crate::produce::{Produce, ProduceParts, ProduceSettings};
 
 /// Tail views of partitions that nobody reads are forgotten past this number.
 const VIEWS: usize = 20_000;
+/// Bytes of the index that a transaction of merging rewrites: far below what a transaction may have, and done in time.
+const SWAP_BYTES: u64 = 1_000_000;
 /// Partitions of all incremental fetch sessions together.
 const SESSION_PARTITIONS: usize = 1_000_000;
 
@@ -300,6 +302,7 @@ fn merge_settings(config: &AgentConfig) -> MergeSettings {
         level_age: options.level_age.max(settle),
         section_bytes: options.section.get(),
         object_bytes: options.object_max.get(),
+        swap_bytes: SWAP_BYTES,
         bytes_per_second: options.bytes_per_second.get(),
         requests_per_second: options.requests_per_second,
     }

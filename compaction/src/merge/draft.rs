@@ -11,8 +11,6 @@ use penstock_types::{ObjectId, Offset, TopicPartition};
 
 use super::inputs::Inputs;
 
-/// Bytes of index values that one swap rewrites, about.
-const SWAP_BYTES: u64 = 1_000_000;
 /// Partitions of one swap.
 const SWAP_PARTITIONS: usize = 200;
 
@@ -105,8 +103,12 @@ impl Draft {
         self.pieces.iter().map(|piece| (piece.source, piece.position, piece.length)).collect()
     }
 
-    /// The swaps that make the index refer to the output: a few values each.
-    pub(super) fn swaps(&self, section_ends: &BTreeMap<TopicPartition, u64>) -> Vec<Vec<Segment>> {
+    /// The swaps that make the index refer to the output, of about `swap_bytes` of it each.
+    pub(super) fn swaps(
+        &self,
+        section_ends: &BTreeMap<TopicPartition, u64>,
+        swap_bytes: u64,
+    ) -> Vec<Vec<Segment>> {
         let mut swaps: Vec<Vec<Segment>> = Vec::new();
         let mut bytes = 0;
         for place in &self.places {
@@ -114,7 +116,7 @@ impl Draft {
             let Place { partition, first, last, .. } = *place;
             let segment = Segment { partition, first, last, section_end: *section_end };
             match swaps.last_mut() {
-                Some(swap) if bytes + place.bytes <= SWAP_BYTES && swap.len() < SWAP_PARTITIONS => {
+                Some(swap) if bytes + place.bytes <= swap_bytes && swap.len() < SWAP_PARTITIONS => {
                     swap.push(segment);
                     bytes += place.bytes;
                 }

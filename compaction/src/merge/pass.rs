@@ -142,7 +142,7 @@ impl Merge {
         if built.copies.is_empty() {
             return Ok(());
         }
-        let swaps = draft.swaps(&built.section_ends);
+        let swaps = draft.swaps(&built.section_ends, self.settings.swap_bytes);
         // The sources of a level above are held no longer than they are needed.
         drop(draft);
         let Built { builder, copies, .. } = built;

@@ -35,6 +35,7 @@ fn settings() -> MergeSettings {
         level_age: Duration::from_secs(86_400),
         section_bytes: 1 << 20,
         object_bytes: 1 << 20,
+        swap_bytes: 1 << 20,
         bytes_per_second: 1 << 40,
         requests_per_second: 1_000_000,
     }
@@ -340,6 +341,7 @@ impl Model {
             unit_bytes: 4_000 + numbers.below(20_000),
             section_bytes: 500 + numbers.below(4_000),
             object_bytes: 2_000 + numbers.below(10_000),
+            swap_bytes: numbers.below(1_000),
             level_age: Duration::from_secs(numbers.below(60)),
             ..settings()
         };
