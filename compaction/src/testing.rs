@@ -185,13 +185,8 @@ pub(crate) async fn topic(
     let admin = TopicAdmin::new(store, keyspace, world.cluster.incarnation, clock, randomness);
     let configs =
         configs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
-    let wanted = NewTopic {
-        name: name.to_owned(),
-        partitions,
-        replication_factor: 1,
-        configs,
-        ..NewTopic::default()
-    };
+    let wanted =
+        NewTopic { name: name.to_owned(), partitions, replication_factor: 1, configs, ..NewTopic::default() };
     let broker = BrokerConfig::default();
     let plan = admin.plan_topic(&wanted, Terms { broker: &broker, brokers: &[1] }).expect("a good topic");
     let request = Request { validate_only: false, deadline: Duration::from_secs(60) };

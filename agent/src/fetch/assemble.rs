@@ -218,14 +218,8 @@ mod tests {
     }
 
     fn batch(offset: i64, of: u64, position: u64, length: u32) -> BatchEntry {
-        let facts = BatchFacts {
-            length,
-            records: 1,
-            flags: 0,
-            base_timestamp: 0,
-            max_timestamp: 0,
-            producer: None,
-        };
+        let facts =
+            BatchFacts { length, records: 1, flags: 0, base_timestamp: 0, max_timestamp: 0, producer: None };
         BatchEntry {
             base_offset: Offset::at(offset),
             at: BatchPosition::ZERO,

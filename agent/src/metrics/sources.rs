@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use penstock_compaction::checkpoint::{CheckpointStats, Checkpoints};
 use penstock_compaction::collector::{Collector, CollectorStats};
-use penstock_compaction::producer_expiry::ProducerExpiry;
 use penstock_compaction::merge::{Merge, MergeStats};
+use penstock_compaction::producer_expiry::ProducerExpiry;
 use penstock_compaction::retention::{Retention, RetentionStats};
 use penstock_compaction::sealer::{SealStats, Sealer};
 use penstock_compaction::sweeper::{Sweeper, SweeperStats};

@@ -66,9 +66,10 @@ impl Merge {
                 while let Some(page) = next {
                     let found = pieces(partition, &page, &inputs);
                     drop(page);
-                    for (place, piece) in found.into_iter().flat_map(|(place, pieces)| {
-                        pieces.into_iter().map(move |piece| (place, piece))
-                    }) {
+                    for (place, piece) in found
+                        .into_iter()
+                        .flat_map(|(place, pieces)| pieces.into_iter().map(move |piece| (place, piece)))
+                    {
                         if draft.bytes > 0 && draft.bytes + piece.length > self.settings.object_bytes {
                             self.write(unit, &inputs, std::mem::take(&mut draft), &mut passed).await?;
                         }
@@ -173,11 +174,7 @@ impl Merge {
     }
 
     /// Announces an output, and puts it into the bucket.
-    async fn put(
-        &self,
-        unit: &Unit,
-        builder: MergedBuilder,
-    ) -> Result<Output, MergeError> {
+    async fn put(&self, unit: &Unit, builder: MergedBuilder) -> Result<Output, MergeError> {
         let MergeParts { store, keyspace, incarnation, bucket, randomness, .. } = &self.parts;
         let version = again!(async { store.begin(Priority::Batch).read_version().await })?;
         let id = ObjectId::new(*incarnation, version, randomness.next_u64());

@@ -136,8 +136,7 @@ async fn check_counts(world: &World, partitions: &[TopicPartition]) {
     for row in rows(world, Family::Object).await {
         let id = object::parse_key(&world.keyspace, &row.key).expect("a key");
         let found = ObjectRow::decode(&row.value).expect("a row");
-        let (alive, dead) =
-            (live.get(&id).copied().unwrap_or(0), counts.get(&id).copied().unwrap_or(0));
+        let (alive, dead) = (live.get(&id).copied().unwrap_or(0), counts.get(&id).copied().unwrap_or(0));
         match found.state {
             ObjectState::Committed => assert_eq!(found.appended(), alive + dead, "{id}: {found:?}"),
             ObjectState::Intent => assert_eq!((alive, dead), (0, 0), "{id}"),
@@ -202,7 +201,11 @@ async fn mixed_objects_become_one_in_which_each_partition_is_contiguous() {
     assert_eq!(after, before);
     check_counts(&world, &partitions).await;
     let stats = job.stats();
-    assert_eq!((count(&stats.units), count(&stats.inputs), count(&stats.gets)), (1, 5, 5), "one request each");
+    assert_eq!(
+        (count(&stats.units), count(&stats.inputs), count(&stats.gets)),
+        (1, 5, 5),
+        "one request each"
+    );
     assert_eq!((count(&stats.outputs), count(&stats.batches), count(&stats.failures)), (1, 30, 0));
     assert!(count(&stats.written_bytes) <= count(&stats.read_bytes));
     assert_eq!(count(&stats.waiting_units), 0);
@@ -385,7 +388,8 @@ impl Model {
     async fn trim(&self, partition: TopicPartition) {
         let World { store, keyspace, cluster, .. } = &self.world;
         loop {
-            let trimmed = again!(trim_partition(store, keyspace, cluster.incarnation, partition)).expect("trimmed");
+            let trimmed =
+                again!(trim_partition(store, keyspace, cluster.incarnation, partition)).expect("trimmed");
             let objects: Vec<ObjectId> = trimmed.dead.objects().collect();
             again!(bury(store, keyspace, cluster.incarnation, &objects)).expect("buried");
             if !trimmed.more {
@@ -478,7 +482,11 @@ async fn logs_survive_merges_that_fail_anywhere() {
         for _ in 0..4 {
             last.round().await.expect("a round");
         }
-        assert_eq!((count(&last.stats().waiting_units), count(&last.stats().unreadable)), (0, 0), "seed {seed}");
+        assert_eq!(
+            (count(&last.stats().waiting_units), count(&last.stats().unreadable)),
+            (0, 0),
+            "seed {seed}"
+        );
         merged += count(&last.stats().units);
         for partition in model.partitions.clone() {
             model.world.seal_one(partition).await;

@@ -163,11 +163,8 @@ fn seals_indexes_and_aborted_transactions_are_pinned() {
     assert_eq!(seal::decode(None).expect("none"), FoldState::default());
     let entry = |base| LogEntry { base_offset: Offset::at(base), at: position(), row: data_row() };
     // A gap of 6 between the two, as log compaction leaves.
-    let packed = PackedIndex {
-        max_timestamp_so_far: 1_002,
-        entries: vec![entry(10), entry(20)],
-        section_end: None,
-    };
+    let packed =
+        PackedIndex { max_timestamp_so_far: 1_002, entries: vec![entry(10), entry(20)], section_end: None };
     assert_eq!(packed.last_offset(), Some(Offset::at(23)));
     let value = packed.encode();
     assert!(hex(&value).starts_with("010ad40f0200000000010000000000000102000500000007"));

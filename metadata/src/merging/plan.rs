@@ -119,7 +119,8 @@ pub async fn cut_unit(
         let page = transaction.range(merge_unit::units(keyspace, below), options).await?;
         if let Some(row) = page.rows.first() {
             let pending = Unit::decode(keyspace, row)?;
-            range.end = range.end.min(merge_queue::between(keyspace, level, pending.first, pending.first).start);
+            range.end =
+                range.end.min(merge_queue::between(keyspace, level, pending.first, pending.first).start);
         }
     }
     if range.start >= range.end {

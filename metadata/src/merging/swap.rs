@@ -108,8 +108,7 @@ pub async fn swap(
     let mut transaction = store.begin(Priority::Batch);
     visible::fence(&mut *transaction, keyspace, incarnation).await?;
     let topics: BTreeSet<TopicId> = segments.iter().map(|segment| segment.partition.topic).collect();
-    let mut keys =
-        vec![object::key(keyspace, output.id), merge_unit::key(keyspace, unit.level, unit.last)];
+    let mut keys = vec![object::key(keyspace, output.id), merge_unit::key(keyspace, unit.level, unit.last)];
     keys.extend(topics.iter().map(|topic| topic::row_key(keyspace, *topic)));
     let unguarded = penstock_types::planted!("swap-unguarded");
     let isolation = if unguarded { Isolation::Snapshot } else { Isolation::Serializable };

@@ -409,7 +409,8 @@ async fn an_agent_of_an_earlier_life_swaps_nothing() {
     let unit = world.cut(0).await.expect("a unit");
     let transfer = world.transfer(&unit, &[0], 1).await;
     let key = crate::keys::cluster::cutoff_key(&world.keyspace);
-    let later = crate::keys::cluster::Cutoff { incarnation: Incarnation::new(2), version: StoreVersion::ZERO };
+    let later =
+        crate::keys::cluster::Cutoff { incarnation: Incarnation::new(2), version: StoreVersion::ZERO };
     world.set(&key, &crate::keys::cluster::encode_cutoff(later)).await;
     assert!(matches!(world.swap(&unit, &transfer).await, Err(SwapError::Store(_))));
     assert!(cut_unit(&world.store, &world.keyspace, INCARNATION, 0, &NOW).await.is_err());
@@ -482,12 +483,17 @@ async fn levels_above_wait_for_what_comes_before() {
     assert_eq!(world.cut(1).await, None);
     assert!(world.end(&early).await);
     let above = world.cut(1).await.expect("a unit");
-    assert_eq!((above.objects, above.first, above.last, above.begins), (2, early.last, late.last, early.begins));
+    assert_eq!(
+        (above.objects, above.first, above.last, above.begins),
+        (2, early.last, late.last, early.begins)
+    );
     let of_above = world.transfer(&above, &[0, 1], 3).await;
     assert_eq!(of_above.batches, 18);
     assert_eq!(world.swap(&above, &of_above).await.expect("swapped").batches, 18);
     assert!(world.end(&above).await);
-    assert!(world.rows(Family::MergeQueue).await.is_empty() && world.rows(Family::MergeUnit).await.is_empty());
+    assert!(
+        world.rows(Family::MergeQueue).await.is_empty() && world.rows(Family::MergeUnit).await.is_empty()
+    );
     assert_eq!(objects_of(&world.log(0, 0).await.0), BTreeSet::from([of_above.output.id]));
     assert_eq!(world.object(of_above.output.id).await.expect("a row").level, 2);
 }
@@ -570,7 +576,10 @@ fn rows_are_pinned() {
     assert_eq!(hex(&value), "01ac02020000000100000000000001010000");
     let row = crate::kv::Row { key: key.into(), value: value.into() };
     let queued = merge_queue::decode(&keyspace, &row).expect("a row");
-    assert_eq!(queued, Queued { level: 1, place: place(258), object, size: 300, sections: 2, first: place(257) });
+    assert_eq!(
+        queued,
+        Queued { level: 1, place: place(258), object, size: 300, sections: 2, first: place(257) }
+    );
     let mut committed = merge_queue::prefix(&keyspace, Incarnation::FIRST);
     committed.extend_from_slice(place(258).stamp.as_bytes());
     committed.extend_from_slice(object.as_bytes());
