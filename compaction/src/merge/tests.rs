@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use penstock_config::broker::BrokerConfig;
 use penstock_metadata::fold::{BatchEntry, BatchSource};
 use penstock_metadata::keys::object::{self, ObjectRow, ObjectState};
@@ -14,6 +15,7 @@ use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_storage::batch::{BatchHeader, verify_crc};
 use penstock_storage::bucket::faults::{FaultRates, Faults};
+use penstock_storage::cache::{Cache, CacheOptions, ReadKind};
 use penstock_storage::object::object_key;
 use penstock_types::{Offset, SeededRandomness, TopicPartition};
 use tokio::time::Instant;
@@ -24,6 +26,7 @@ use crate::share::Everything;
 use crate::sweeper::{Sweeper, SweeperSettings};
 use crate::testing::{World, batch, keys, topic};
 
+const MIB: u64 = 1024 * 1024;
 const DELAY: Duration = Duration::from_secs(900);
 
 fn settings() -> MergeSettings {
@@ -500,6 +503,60 @@ async fn logs_survive_merges_that_fail_anywhere() {
         model.check().await;
     }
     assert!(merged > 0);
+}
+
+/// Reads a log from its beginning, a megabyte at a time, as a lagging consumer: how many requests that takes.
+async fn requests_to_read(world: &World, partition: TopicPartition) -> u64 {
+    let cache = Cache::new(Arc::clone(&world.bucket), CacheOptions::default());
+    let views = Views::new(Arc::clone(&world.store), world.keyspace.clone(), 10);
+    let view = views.validated(&[partition]).await.expect("feed").remove(0).expect("view");
+    let reader = LogReader::new(Arc::clone(&world.store), world.keyspace.clone());
+    let end = view.read(TailView::high_watermark);
+    let before = world.bucket.stats().snapshot().get_requests;
+    let mut offset = Offset::ZERO;
+    while offset < end {
+        let limits = PlanLimits { end, max_bytes: MIB, at_least_one: true };
+        let plan = reader.plan_ahead(&view, offset, limits).await.expect("a plan");
+        for batch in &plan.batches {
+            let (object, position) = object_of(batch);
+            let own_end = position + u64::from(batch.facts.length);
+            let ahead = plan.ahead.filter(|ahead| ahead.object == object).map(|ahead| ahead.end);
+            let kind = ReadKind::Lagging { section_end: ahead.unwrap_or(own_end) };
+            let read = cache.read(object, position..own_end, kind).await.expect("there");
+            assert_eq!(read.iter().map(Bytes::len).sum::<usize>(), batch.facts.length as usize);
+            offset = batch.end_offset();
+        }
+    }
+    world.bucket.stats().snapshot().get_requests - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_is_read_from_its_beginning_with_a_request_for_each_8_mib() {
+    let world = World::without_topics().await;
+    let partitions = topic(&world, "orders", 3, &[]).await;
+    for round in 0..6 {
+        let mut batches = Vec::new();
+        for partition in &partitions {
+            for _ in 0..8 {
+                batches.push((*partition, batch(round, 1, (MIB / 2) as usize)));
+            }
+        }
+        world.flush(&batches).await;
+        for partition in &partitions {
+            world.seal_one(*partition).await;
+        }
+    }
+    let mut before = 0;
+    for partition in &partitions {
+        before += requests_to_read(&world, *partition).await;
+    }
+    let settings = MergeSettings { unit_bytes: 256 * MIB, object_bytes: 128 * MIB, ..settings() };
+    job(&world, settings, 1).await.round().await.expect("a round");
+    for partition in &partitions {
+        let requests = requests_to_read(&world, *partition).await;
+        assert!(requests <= 3, "{requests} requests for 24 MiB; {before} for three partitions before");
+    }
+    assert!(before >= 18, "{before}");
 }
 
 #[tokio::test(start_paused = true)]
