@@ -172,6 +172,14 @@ pub(crate) fn keys(objects: &[ObjectId]) -> Vec<String> {
     keys
 }
 
+/// Whoever makes and deletes topics; another name makes other ids.
+pub(crate) fn admin(world: &World, name: &str) -> TopicAdmin {
+    let seed = name.bytes().fold(9, |hash: u64, byte| hash.wrapping_mul(31) ^ u64::from(byte));
+    let (store, keyspace) = (Arc::clone(&world.store), world.keyspace.clone());
+    let (clock, randomness) = (Arc::new(TestClock::at(5)), Arc::new(SeededRandomness::new(seed)));
+    TopicAdmin::new(store, keyspace, world.cluster.incarnation, clock, randomness)
+}
+
 /// Makes a topic.
 pub(crate) async fn topic(
     world: &World,
@@ -179,10 +187,7 @@ pub(crate) async fn topic(
     partitions: i32,
     configs: &[(&str, &str)],
 ) -> Vec<TopicPartition> {
-    let seed = name.bytes().fold(9, |hash: u64, byte| hash.wrapping_mul(31) ^ u64::from(byte));
-    let (store, keyspace) = (Arc::clone(&world.store), world.keyspace.clone());
-    let (clock, randomness) = (Arc::new(TestClock::at(5)), Arc::new(SeededRandomness::new(seed)));
-    let admin = TopicAdmin::new(store, keyspace, world.cluster.incarnation, clock, randomness);
+    let admin = admin(world, name);
     let configs =
         configs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
     let wanted =

@@ -34,16 +34,17 @@ impl Class {
 mod tests {
     use std::time::Duration;
 
+    use penstock_config::topic::CleanupPolicy;
+
     use super::*;
 
     #[test]
     fn like_retention_lies_together() {
         let with = |retention: Option<u64>, bytes, delete, compact| {
-            let mut config = TopicConfig::default();
-            config.retention = retention.map(|hours| Duration::from_secs(hours * 3_600));
-            config.retention_bytes = bytes;
-            config.cleanup_policy.delete = delete;
-            config.cleanup_policy.compact = compact;
+            let defaults = TopicConfig::default();
+            let retention = retention.map(|hours: u64| Duration::from_secs(hours * 3_600));
+            let cleanup_policy = CleanupPolicy { delete, compact };
+            let config = TopicConfig { retention, retention_bytes: bytes, cleanup_policy, ..defaults };
             Class::of(&config)
         };
         let week = with(Some(168), None, true, false);

@@ -9,6 +9,7 @@ use penstock_metadata::kv::memory::MemoryFaults;
 use penstock_metadata::kv::{Isolation, RangeOptions, Row, prefixed, single_key};
 use penstock_metadata::log_starts::{NewStart, move_log_starts};
 use penstock_metadata::lookup::{LogReader, PlanLimits};
+use penstock_metadata::topics::Request;
 use penstock_metadata::transact::Policy;
 use penstock_metadata::trimming::trim_partition;
 use penstock_metadata::view::TailView;
@@ -24,7 +25,7 @@ use super::*;
 use crate::collector::{Collector, CollectorSettings};
 use crate::share::Everything;
 use crate::sweeper::{Sweeper, SweeperSettings};
-use crate::testing::{World, batch, keys, topic};
+use crate::testing::{World, admin, batch, keys, topic};
 
 const MIB: u64 = 1024 * 1024;
 const DELAY: Duration = Duration::from_secs(900);
@@ -342,6 +343,7 @@ impl Model {
         let world = World::seeded(seed * 100).await;
         let mut partitions = topic(&world, "a", 3, &[("retention.ms", "-1")]).await;
         partitions.extend(topic(&world, "b", 2, &[("retention.ms", "3600000")]).await);
+        partitions.extend(topic(&world, "c", 2, &[("cleanup.policy", "compact")]).await);
         let numbers = SeededRandomness::new(seed);
         let settings = MergeSettings {
             unit_bytes: 4_000 + numbers.below(20_000),
@@ -386,6 +388,26 @@ impl Model {
         moved[0].clone().expect("moved");
         self.starts.insert(partition, wanted.max(start));
         self.trim(partition).await;
+    }
+
+    /// Deletes the last of the topics.
+    async fn delete_topic(&mut self) {
+        let gone = self.partitions.split_off(self.partitions.len().min(5));
+        let Some(topic) = gone.first().map(|partition| partition.topic) else { return };
+        let request = Request { validate_only: false, deadline: Duration::from_secs(60) };
+        admin(&self.world, "c").delete_topics(&[topic], request).await.remove(0).expect("deleted");
+    }
+
+    /// Collects and sweeps with hardly any delay, as far as that goes among faults.
+    async fn clean_some(&self) {
+        let second = Duration::from_secs(1);
+        let settings = CollectorSettings { delay: second * 60, interval: second };
+        let collector = Collector::new(self.world.parts(), settings);
+        let lag = second * self.numbers.below(5) as u32;
+        let sweeper = Sweeper::new(self.world.parts(), SweeperSettings { lag, interval: second });
+        let _walked = collector.walk().await;
+        let _collected = collector.round().await;
+        let _swept = sweeper.round().await;
     }
 
     async fn trim(&self, partition: TopicPartition) {
@@ -439,10 +461,10 @@ impl Model {
         let run = async |job: Arc<Merge>, life: Duration| {
             let _died = tokio::time::timeout(life, job.round()).await;
         };
-        if self.numbers.below(2) == 0 {
-            tokio::join!(run(one, lives[0]), run(two, lives[1]));
-        } else {
-            run(one, lives[1]).await;
+        match self.numbers.below(3) {
+            0 => drop(tokio::join!(run(one, lives[0]), run(two, lives[1]))),
+            1 => drop(tokio::join!(run(one, lives[1]), self.clean_some())),
+            _ => run(one, lives[1]).await,
         }
         self.mend_things();
     }
@@ -463,16 +485,19 @@ impl Model {
 #[tokio::test(start_paused = true)]
 async fn logs_survive_merges_that_fail_anywhere() {
     let mut merged = 0;
-    for seed in 0..25 {
+    let seeds = std::env::var("MERGE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(25);
+    for seed in 0..seeds {
         let mut model = Model::new(seed).await;
         for _ in 0..25 {
-            match model.numbers.below(10) {
-                0..=3 => model.flush().await,
-                4..=5 => {
+            match model.numbers.below(40) {
+                0 => model.delete_topic().await,
+                1..=2 => model.clean_some().await,
+                3..=15 => model.flush().await,
+                16..=21 => {
                     let partition = model.any();
                     model.world.seal_one(partition).await;
                 }
-                6 => model.delete_records().await,
+                22..=25 => model.delete_records().await,
                 _ => model.merge().await,
             }
             tokio::time::advance(Duration::from_secs(model.numbers.below(30))).await;
@@ -496,8 +521,9 @@ async fn logs_survive_merges_that_fail_anywhere() {
             model.trim(partition).await;
         }
         model.check().await;
-        check_counts(&model.world, &model.partitions).await;
+        // Takes the deleted topic's rows out.
         clean(&model.world).await;
+        check_counts(&model.world, &model.partitions).await;
         let live: Vec<ObjectId> = live(&model.world, &model.partitions).await.into_keys().collect();
         assert_eq!(model.world.objects().await, keys(&live), "seed {seed}");
         model.check().await;
