@@ -192,7 +192,7 @@ pub async fn start_on<L: Listener>(
     let mut turns = vec![Arc::clone(sealer.turns())];
     if runs_jobs {
         turns.extend([checkpoints.turns(), producer_expiry.turns(), retention.turns()].map(Arc::clone));
-        turns.extend([collector.turns(), sweeper.turns()].map(Arc::clone));
+        turns.extend([collector.turns(), sweeper.turns(), merge.turns()].map(Arc::clone));
     }
     let state = HttpState {
         jobs: turns.into(),

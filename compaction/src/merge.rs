@@ -29,12 +29,13 @@ use penstock_metadata::kv::{Priority, SharedStore, StoreError, limits};
 use penstock_metadata::merging::{CutRules, cut_unit, end_unit, queued, sources, units};
 use penstock_metadata::topics::TopicCatalog;
 use penstock_storage::bucket::{Bucket, BucketError};
-use penstock_types::{Incarnation, ObjectId, Randomness, pause};
+use penstock_types::{Incarnation, ObjectId, Randomness};
 use tokio_util::sync::CancellationToken;
 
 use crate::again;
 use crate::collector::CollectorStats;
 use crate::share::Share;
+use crate::turns::Turns;
 
 mod class;
 mod draft;
@@ -75,12 +76,14 @@ pub struct MergeSettings {
 }
 
 impl MergeSettings {
-    fn rules(&self, level: u8) -> CutRules {
+    /// Who asks for a merge wants everything merged that has settled.
+    fn rules(&self, level: u8, is_asked: bool) -> CutRules {
+        let age = if level == 0 { self.age } else { self.level_age };
         CutRules {
             settle: self.settle,
             bytes: self.unit_bytes,
             section_bytes: self.section_bytes,
-            age: if level == 0 { self.age } else { self.level_age },
+            age: if is_asked { self.settle } else { age },
         }
     }
 }
@@ -167,13 +170,23 @@ pub struct Merge {
     settings: MergeSettings,
     pace: Pace,
     stats: MergeStats,
+    turns: Arc<Turns>,
+    /// Bytes of the unit under way that are not done so far.
+    left_bytes: AtomicU64,
 }
 
 impl Merge {
     /// A job.
     pub fn new(parts: MergeParts, settings: MergeSettings) -> Arc<Self> {
         let pace = Pace::new(settings.bytes_per_second, settings.requests_per_second);
-        Arc::new(Self { parts, settings, pace, stats: MergeStats::default() })
+        let (stats, left_bytes) = (MergeStats::default(), AtomicU64::new(0));
+        let turns = Turns::new("merge", "copies small objects into large ones with contiguous partitions");
+        Arc::new(Self { parts, settings, pace, stats, turns, left_bytes })
+    }
+
+    /// Its turns. What is done is told in bytes of the objects that are merged.
+    pub fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// Counters.
@@ -185,10 +198,11 @@ impl Merge {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let rounds = async {
             loop {
-                pause(self.settings.interval).await;
-                if let Err(error) = self.round().await {
+                let mut turn = self.turns.next(self.settings.interval).await;
+                if let Err(error) = self.merge_all(turn.is_asked()).await {
                     add(&self.stats.failures, 1);
                     tracing::warn!(%error, "what is to be merged is looked for later");
+                    turn.failed(&error);
                 }
             }
         };
@@ -200,10 +214,14 @@ impl Merge {
     /// # Errors
     /// Where it can't be told what is to be done. A unit that fails is counted, and merged again in the next round.
     pub async fn round(&self) -> Result<(), StoreError> {
+        self.merge_all(false).await
+    }
+
+    async fn merge_all(&self, is_asked: bool) -> Result<(), StoreError> {
         let MergeParts { store, keyspace, share, topics, .. } = &self.parts;
         topics.refresh().await?;
         for level in 0..LAST_LEVEL {
-            self.plan(level).await?;
+            self.plan(level, is_asked).await?;
             self.look().await?;
             for unit in again!(units(store, keyspace, level))? {
                 let first = unit.first.to_bytes();
@@ -211,22 +229,33 @@ impl Merge {
                 if !share.is_mine(&format!("merge {level} {name}")) {
                     continue;
                 }
+                self.left_bytes.store(unit.bytes, Ordering::Relaxed);
+                self.turns.expects(unit.bytes);
                 if let Err(error) = self.unit(&unit).await {
                     add(&self.stats.failures, 1);
                     tracing::warn!(%error, level, objects = unit.objects, "objects are merged later");
                 }
+                // What was dead isn't copied.
+                self.did(u64::MAX);
             }
         }
         self.look().await
     }
 
+    /// So many bytes more of the unit under way are done; those that are copied again aren't told again.
+    fn did(&self, bytes: u64) {
+        let less = |left: u64| Some(left.saturating_sub(bytes));
+        let before = self.left_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        self.turns.did(before.unwrap_or(0).min(bytes));
+    }
+
     /// Cuts what is due off a level's queue.
-    async fn plan(&self, level: u8) -> Result<(), StoreError> {
+    async fn plan(&self, level: u8, is_asked: bool) -> Result<(), StoreError> {
         let MergeParts { store, keyspace, incarnation, share, .. } = &self.parts;
         if !share.is_mine("merge plan") {
             return Ok(());
         }
-        let rules = self.settings.rules(level);
+        let rules = self.settings.rules(level, is_asked);
         while again!(cut_unit(store, keyspace, *incarnation, level, &rules))?.is_some() {
             add(&self.stats.cut, 1);
         }
@@ -272,6 +301,10 @@ impl Merge {
             let merged = match self.pass(unit, &sources).await {
                 Ok(merged) => merged,
                 Err(MergeError::Ended) => return Ok(()),
+                Err(_) if penstock_types::planted!("failed-unit-ended") => {
+                    is_done = true;
+                    break;
+                }
                 Err(error) => {
                     self.bury(&objects).await?;
                     return Err(error);

@@ -294,16 +294,16 @@ options! {
         /// How often it is looked for what to merge.
         "merge.interval.ms" => interval: Duration = "10s", in "100ms" to "1d";
         /// So many bytes are merged together, and held in memory while they are. More make larger contiguous pieces at once.
-        "merge.unit.bytes" => unit: ByteSize = "256MiB", in "1MiB" to "16GiB";
+        "merge.unit.bytes" => unit: ByteSize = "256MiB", in "4KiB" to "16GiB";
         /// What is older than this is merged even if it is less; never sooner than twice `seal.age.ms`. Short ages cost requests
         /// in idle clusters.
         "merge.age.ms" => age: Duration = "1h", in "1s" to "30d";
         /// The same of what was merged once.
         "merge.level.age.ms" => level_age: Duration = "1d", in "1s" to "30d";
         /// What has as many bytes of each of its partitions isn't merged again: it can be read with requests of this size.
-        "merge.section.bytes" => section: ByteSize = "8MiB", in "4KiB" to "1GiB";
+        "merge.section.bytes" => section: ByteSize = "8MiB", in "1KiB" to "1GiB";
         /// How large a merged object gets, about. As much, twice, is held in memory.
-        "merge.object.max.bytes" => object_max: ByteSize = "128MiB", in "1MiB" to "4GiB";
+        "merge.object.max.bytes" => object_max: ByteSize = "128MiB", in "4KiB" to "4GiB";
         /// Bytes that an agent reads and writes for merging, a second.
         "merge.bytes.per.second" => bytes_per_second: ByteSize = "128MiB", in "1KiB" to "1TiB";
         /// Requests that an agent sends to the bucket for merging, a second.

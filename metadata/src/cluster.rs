@@ -27,10 +27,12 @@ use crate::keys::{Family, Keyspace, feed};
 use crate::kv::{Isolation, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, prefixed};
 use crate::transact::{Abort, OnUnknown, Policy, TransactError, transact};
 
-/// The newest schema that this program reads and writes: that of new clusters.
-pub const SCHEMA_VERSION: u32 = 2;
-/// The oldest schema that this program still reads, and writes for clusters that have it.
-pub const OLDEST_SCHEMA_READ: u32 = 2;
+/// The newest schema that this program reads and writes: that of new clusters. Schema 3 has the merge queues, levels of objects
+/// and section ends in the index.
+pub const SCHEMA_VERSION: u32 = 3;
+/// The oldest schema that this program still reads, and writes for clusters that have it. Programs of schema 2 can't read what
+/// merges write, and to write on without merging isn't worth it: no release had it.
+pub const OLDEST_SCHEMA_READ: u32 = 3;
 /// Feeds that are looked at on opening: all of them.
 const FEEDS: usize = feed::SLOTS as usize;
 

@@ -302,7 +302,8 @@ fn merge_settings(config: &AgentConfig) -> MergeSettings {
         level_age: options.level_age.max(settle),
         section_bytes: options.section.get(),
         object_bytes: options.object_max.get(),
-        swap_bytes: SWAP_BYTES,
+        // Small outputs are swapped in small steps.
+        swap_bytes: SWAP_BYTES.min(options.object_max.get() / 8),
         bytes_per_second: options.bytes_per_second.get(),
         requests_per_second: options.requests_per_second,
     }

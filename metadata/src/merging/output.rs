@@ -24,6 +24,22 @@ pub struct Output {
     pub queues: bool,
 }
 
+impl Output {
+    /// Its row before anything refers to it.
+    pub(super) fn intent(&self, incarnation: Incarnation) -> ObjectRow {
+        ObjectRow {
+            state: ObjectState::Intent,
+            stamp: Versionstamp::ZERO,
+            incarnation,
+            first_n: 0,
+            size: self.size,
+            batches: 0,
+            verdicts: Vec::new(),
+            level: self.level,
+        }
+    }
+}
+
 /// Why an output can't be written. Nothing was changed, but for a store error whose outcome says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnnounceError {
@@ -57,16 +73,7 @@ pub async fn announce(
     if decode_cutoff(values[0].as_deref())?.refuses(&output.id) {
         return Err(AnnounceError::BelowCutoff);
     }
-    let row = ObjectRow {
-        state: ObjectState::Intent,
-        stamp: Versionstamp::ZERO,
-        incarnation,
-        first_n: 0,
-        size: output.size,
-        batches: 0,
-        verdicts: Vec::new(),
-        level: output.level,
-    };
+    let row = output.intent(incarnation);
     match values[1].as_deref().map(ObjectRow::decode).transpose()? {
         None => {}
         Some(found) if found == row => return Ok(()),

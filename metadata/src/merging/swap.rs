@@ -115,12 +115,10 @@ pub async fn swap(
     let mut values = transaction.get_many(&keys, isolation).await?;
     let live: BTreeSet<TopicId> =
         topics.into_iter().zip(values.split_off(2)).filter_map(|(topic, row)| row.map(|_| topic)).collect();
-    if values[1].is_none() {
+    if values[1].is_none() && !penstock_types::planted!("swap-behind-the-end") {
         return Err(SwapError::UnitEnded);
     }
-    let row = values[0].as_deref().map(ObjectRow::decode).transpose()?;
-    let usable = |row: &ObjectRow| matches!(row.state, ObjectState::Intent | ObjectState::Committed);
-    let row = row.filter(usable).ok_or(SwapError::OutputGone)?;
+    let row = usable(values[0].as_deref(), incarnation, output)?;
     let mut swapped = Swapped::default();
     let mut changed = BTreeSet::new();
     for segment in segments.iter().filter(|segment| live.contains(&segment.partition.topic)) {
@@ -139,15 +137,31 @@ pub async fn swap(
         let value = merge_queue::encode_merged(output.size, output.sections, unit.begins);
         transaction.set(&key, &value, WriteConflict::Yes);
     }
-    let batches = u32::try_from(u64::from(row.batches) + swapped.batches)
+    let forgets = penstock_types::planted!("output-counts-one-swap");
+    let before = if forgets { 0 } else { u64::from(row.batches) };
+    let batches = u32::try_from(before + swapped.batches)
         .map_err(|_| Corrupt { family: "object", reason: "more batches than can be counted" })?;
     let row = ObjectRow { state: ObjectState::Committed, batches, ..row };
     transaction.set(&keys[0], &row.encode(), WriteConflict::Yes);
-    swapped.dead.write(&mut *transaction, keyspace);
-    visible::changes(&mut *transaction, keyspace, incarnation, &changed);
+    if !penstock_types::planted!("merged-uncounted") {
+        swapped.dead.write(&mut *transaction, keyspace);
+    }
+    if !penstock_types::planted!("swap-untold") {
+        visible::changes(&mut *transaction, keyspace, incarnation, &changed);
+    }
     visible::outdates_checkpoints(&mut *transaction, keyspace, &changed);
     transaction.commit().await?;
     Ok(swapped)
+}
+
+/// The output's row, if the output may be referred to.
+fn usable(row: Option<&[u8]>, incarnation: Incarnation, output: &Output) -> Result<ObjectRow, SwapError> {
+    let row = row.map(ObjectRow::decode).transpose()?;
+    if penstock_types::planted!("swap-into-the-swept") {
+        return Ok(row.unwrap_or_else(|| output.intent(incarnation)));
+    }
+    let usable = |row: &ObjectRow| matches!(row.state, ObjectState::Intent | ObjectState::Committed);
+    row.filter(usable).ok_or(SwapError::OutputGone)
 }
 
 /// A value of the index on its way through a swap.
@@ -214,7 +228,8 @@ fn rewrite(
 ) -> bool {
     let mut is_changed = false;
     let mut last_is = false;
-    for LogEntry { row, .. } in &mut packed.entries {
+    let first = packed.entries.first().map(|entry| entry.at).filter(|_| penstock_types::planted!("merge-changes-place"));
+    for LogEntry { row, at, .. } in &mut packed.entries {
         last_is = false;
         let LogRow::Data { object, position, batches, .. } = row else { continue };
         let length = batches.iter().map(|batch| u64::from(batch.length)).sum();
@@ -222,6 +237,7 @@ fn rewrite(
         swapped.dead.count(*object, batches.len());
         swapped.batches += batches.len() as u64;
         (*object, *position) = (output, to);
+        *at = first.unwrap_or(*at);
         (is_changed, last_is) = (true, true);
     }
     if last_is {
