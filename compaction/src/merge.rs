@@ -219,7 +219,6 @@ impl Merge {
 
     async fn merge_all(&self, is_asked: bool) -> Result<(), StoreError> {
         let MergeParts { store, keyspace, share, topics, .. } = &self.parts;
-        topics.refresh().await?;
         for level in 0..LAST_LEVEL {
             self.plan(level, is_asked).await?;
             self.look().await?;
@@ -229,6 +228,8 @@ impl Merge {
                 if !share.is_mine(&format!("merge {level} {name}")) {
                     continue;
                 }
+                // A unit was listed after its topics were created: those that aren't known are deleted.
+                topics.refresh().await?;
                 self.left_bytes.store(unit.bytes, Ordering::Relaxed);
                 self.turns.expects(unit.bytes);
                 if let Err(error) = self.unit(&unit).await {

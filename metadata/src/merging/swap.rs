@@ -228,7 +228,11 @@ fn rewrite(
 ) -> bool {
     let mut is_changed = false;
     let mut last_is = false;
-    let first = packed.entries.first().map(|entry| entry.at).filter(|_| penstock_types::planted!("merge-changes-place"));
+    let first = packed
+        .entries
+        .first()
+        .map(|entry| entry.at)
+        .filter(|_| penstock_types::planted!("merge-changes-place"));
     for LogEntry { row, at, .. } in &mut packed.entries {
         last_is = false;
         let LogRow::Data { object, position, batches, .. } = row else { continue };

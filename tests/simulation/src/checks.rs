@@ -1,25 +1,20 @@
 //! What must be so when everything is quiet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use penstock_agent::broker::Broker;
-use penstock_metadata::keys::cluster::{decode_identity, identity_key};
-use penstock_metadata::keys::index::PackedIndex;
-use penstock_metadata::keys::log::LogRow;
-use penstock_metadata::keys::object::{ObjectRow, ObjectState};
-use penstock_metadata::keys::{Family, Keyspace, dead};
-use penstock_metadata::kv::memory::MemoryStore;
-use penstock_metadata::kv::{
-    Isolation, Priority, RangeOptions, Row, Store, StoreError, prefixed, single_key,
-};
 use penstock_storage::object::{OBJECTS_PREFIX, id_of_key};
-use penstock_types::{Incarnation, ObjectId};
+use penstock_types::ObjectId;
 
 use crate::agent::host::{Ground, Host};
 use crate::oracle::Oracle;
 use crate::trace;
+
+mod known;
+
+use known::Known;
 
 /// What an agent holds for clients.
 fn holdings(broker: &Broker) -> [(&'static str, u64); 4] {
@@ -63,124 +58,65 @@ async fn listed(ground: &Ground) -> Result<BTreeSet<ObjectId>, String> {
     Ok(there)
 }
 
-/// Every object that the metadata knows is in the bucket.
-pub async fn bucket_and_metadata(ground: &Ground, oracle: &Oracle) {
+/// Every object that the metadata knows is in the bucket, counts agree, and nothing was left behind by merging, in which
+/// `section_bytes` are enough of a partition.
+pub async fn bucket_and_metadata(ground: &Ground, section_bytes: u64, oracle: &Oracle) {
     let found = async {
-        let there = listed(ground).await?;
+        // In this order: what is committed now stays for longer than a listing takes.
         let known = Known::read(&ground.store.current()).await.map_err(|error| error.to_string())?;
-        Ok::<_, String>((there, known))
+        Ok::<_, String>((listed(ground).await?, known))
     };
     let (there, known) = match found.await {
         Ok(found) => found,
         Err(error) => return oracle.violation(&error),
     };
-    let committed = known.objects.iter().filter(|(_, row)| row.state == ObjectState::Committed);
     trace::count_by("objects in the bucket", there.len() as u64);
-    trace::count_by("objects committed", committed.clone().count() as u64);
-    if let Some((missing, _)) = committed.clone().find(|(id, _)| !there.contains(id)) {
+    trace::count_by("objects committed", known.committed().count() as u64);
+    trace::count_by("objects merged once", known.merged_to(1));
+    trace::count_by("objects merged twice", known.merged_to(2));
+    if let Some((missing, _)) = known.committed().find(|(id, _)| !there.contains(id)) {
         oracle.violation(&format!("object {missing} was committed and is not in the bucket"));
     }
-    for problem in known.contradictions().iter().take(3) {
+    for problem in known.contradictions().iter().chain(&known.left_behind(section_bytes)).take(3) {
         oracle.violation(problem);
     }
 }
 
-/// What is in the bucket and nobody needs. What an older life of the metadata left is an operator's business.
-pub async fn leaks(ground: &Ground) -> Result<Vec<ObjectId>, String> {
+/// What there is to do for jobs.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    /// Objects in the bucket that nobody needs. What an older life of the metadata left is an operator's business.
+    pub leaked: Vec<ObjectId>,
+    /// Objects and stretches of the log that wait to be merged.
+    pub unmerged: usize,
+}
+
+/// What there is to do for jobs, in a cluster that merges what it has flushed, or one that doesn't.
+pub async fn backlog(ground: &Ground, merges: bool) -> Result<Backlog, String> {
     let there = listed(ground).await?;
     let known = Known::read(&ground.store.current()).await.map_err(|error| error.to_string())?;
     let is_leaked =
         |id: &ObjectId| id.incarnation() >= known.incarnation && !known.references.contains_key(id);
-    Ok(there.into_iter().filter(is_leaked).collect())
+    let unmerged = if merges { known.unmerged() } else { 0 };
+    Ok(Backlog { leaked: there.into_iter().filter(is_leaked).collect(), unmerged })
+}
+
+impl Backlog {
+    /// Whether all is done.
+    pub fn is_done(&self) -> bool {
+        self.leaked.is_empty() && self.unmerged == 0
+    }
 }
 
 /// Says what is still there.
-pub fn report_leaks(leaks: Result<Vec<ObjectId>, String>, oracle: &Oracle) {
-    match leaks {
-        Ok(leaked) => {
+pub fn report_backlog(backlog: Result<Backlog, String>, oracle: &Oracle) {
+    match backlog {
+        Ok(Backlog { leaked, unmerged }) => {
             let (count, first) = (leaked.len(), leaked.first());
             oracle.violation(&format!(
-                "{count} objects that nothing refers to are still there, {first:?} first"
+                "{count} objects that nothing refers to are still there, {first:?} first, and {unmerged} wait to be merged"
             ));
         }
         Err(error) => oracle.violation(&error),
-    }
-}
-
-/// What the metadata say of objects.
-struct Known {
-    incarnation: Incarnation,
-    objects: BTreeMap<ObjectId, ObjectRow>,
-    /// Batches that logs refer to.
-    references: BTreeMap<ObjectId, u64>,
-    /// Batches that were counted as dead.
-    dead: BTreeMap<ObjectId, u64>,
-}
-
-impl Known {
-    async fn read(store: &MemoryStore) -> Result<Self, StoreError> {
-        let keyspace = Keyspace::new(b"");
-        let mut transaction = store.begin(Priority::Default);
-        let identity = transaction.get(&identity_key(&keyspace), Isolation::Snapshot).await?;
-        let incarnation = match identity {
-            Some(identity) => decode_identity(&identity)?.incarnation,
-            None => Incarnation::FIRST,
-        };
-        drop(transaction);
-        let (mut objects, mut references, mut dead) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        for row in rows(store, &keyspace, Family::Object).await? {
-            let id = keyspace.strip(Family::Object, &row.key).and_then(|id| id.try_into().ok());
-            objects.extend(id.map(ObjectId::from_bytes).zip(Some(ObjectRow::decode(&row.value)?)));
-        }
-        let mut refer = |row: &LogRow| {
-            if let LogRow::Data { object, batches, .. } = row {
-                *references.entry(*object).or_insert(0) += batches.len() as u64;
-            }
-        };
-        for row in rows(store, &keyspace, Family::Log).await? {
-            refer(&LogRow::decode(&row.value)?);
-        }
-        for row in rows(store, &keyspace, Family::Index).await? {
-            PackedIndex::decode(&row.value)?.entries.iter().for_each(|entry| refer(&entry.row));
-        }
-        for row in rows(store, &keyspace, Family::Dead).await? {
-            dead.insert(dead::parse_key(&keyspace, &row.key)?, dead::decode(Some(&row.value))?);
-        }
-        Ok(Self { incarnation, objects, references, dead })
-    }
-
-    /// Where counts don't agree: of each object the batches that were appended are referred to, or dead.
-    fn contradictions(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        for (id, row) in self.objects.iter().filter(|(_, row)| row.state == ObjectState::Committed) {
-            let appended = u64::from(row.batches).saturating_sub(row.verdicts.len() as u64);
-            let of = |counts: &BTreeMap<ObjectId, u64>| counts.get(id).copied().unwrap_or(0);
-            let (referred, dead) = (of(&self.references), of(&self.dead));
-            if referred + dead != appended {
-                problems.push(format!(
-                    "of {appended} batches of object {id} {referred} are referred to and {dead} are dead"
-                ));
-            }
-        }
-        let nobodys =
-            |id: &&ObjectId| self.objects.get(id).is_none_or(|row| row.state != ObjectState::Committed);
-        problems.extend(self.references.keys().filter(nobodys).map(|id| {
-            let state = self.objects.get(id).map(|row| row.state);
-            format!("object {id} is referred to, and its row says {state:?}")
-        }));
-        problems
-    }
-}
-
-async fn rows(store: &MemoryStore, keyspace: &Keyspace, family: Family) -> Result<Vec<Row>, StoreError> {
-    let all = prefixed(&keyspace.family(family));
-    let (mut from, mut found) = (all.start, Vec::new());
-    loop {
-        let mut transaction = store.begin(Priority::Default);
-        let range = from.clone()..all.end.clone();
-        let page = transaction.range(range, RangeOptions::page(1_000, Isolation::Snapshot)).await?;
-        found.extend(page.rows.iter().cloned());
-        let Some(last) = page.rows.last().filter(|_| page.more) else { return Ok(found) };
-        from = single_key(&last.key).end;
     }
 }

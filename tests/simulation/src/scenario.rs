@@ -35,6 +35,7 @@ pub const KINDS: &[&str] = &[
     "yield",
     "admin",
     "delete",
+    "merge",
     "stray",
     "restore",
 ];
@@ -132,6 +133,8 @@ pub struct Scenario {
     pub absent: BTreeSet<String>,
     /// Whether records are deleted, and objects.
     pub deletes: bool,
+    /// Whether objects are merged, and those that were are deleted.
+    pub merges: bool,
     /// How often topics are changed, if they are.
     pub admin: Option<Duration>,
     /// How often a client goes elsewhere than it is told.
@@ -181,11 +184,15 @@ impl Scenario {
         let mut agents = agents(&Draw::new(seed, "agents"), has("clock", 0.4));
         let mut topics = topics(&Draw::new(seed, "topics"), has("admin", 0.5));
         let restored = has("restore", RESTORES);
-        let deletes = has("delete", 0.5);
-        if deletes {
+        let (deletes, merges) = (has("delete", 0.5), has("merge", 0.5));
+        if deletes || merges {
             let draw = Draw::new(seed, "deletion");
-            topics.push(pruned(&draw));
-            let settings = deletion(&draw, restored, has("jump", 0.25));
+            let pruned = pruned(&draw);
+            topics.extend(deletes.then_some(pruned));
+            let mut settings = deletion(&draw, restored, has("jump", 0.25));
+            if merges {
+                settings.extend(merging(&Draw::new(seed, "merging")));
+            }
             agents.iter_mut().for_each(|agent| agent.settings.extend(settings.iter().cloned()));
         }
         let clients = Draw::new(seed, "clients");
@@ -209,6 +216,7 @@ impl Scenario {
                 .any(|topic| topic.mortal || topic.pruned)
                 .then(|| draw.duration(SECOND..SECOND * 12)),
             deletes,
+            merges,
             strays: if has("stray", 0.7) { draw.rate(0.01..0.6) } else { 0.0 },
             patience: milliseconds(draw.rate(300.0..15_000.0) as u64),
             faults_for,
@@ -333,7 +341,6 @@ fn pruned(draw: &Draw) -> TopicPlan {
 fn deletion(draw: &Draw, restored: bool, jumps: bool) -> Vec<(String, String)> {
     let jump = if jumps { SECOND * 200 } else { Duration::ZERO };
     let delay = if restored { SECOND * 300 } else { draw.duration(SECOND * 5..SECOND * 40) };
-    let setting = |name: &str, time: Duration| (name.to_owned(), time.as_millis().to_string());
     vec![
         setting("log.retention.check.interval.ms", draw.duration(milliseconds(200)..SECOND * 8)),
         setting("collect.delay.ms", delay + jump),
@@ -341,6 +348,29 @@ fn deletion(draw: &Draw, restored: bool, jumps: bool) -> Vec<(String, String)> {
         setting("sweep.lag.ms", draw.duration(SECOND * 5..SECOND * 60) + jump),
         setting("sweep.interval.ms", draw.duration(SECOND..SECOND * 20)),
     ]
+}
+
+/// How agents merge: little at a time, so that there is much to go wrong. What was written is merged after twice the age at which it
+/// is sealed.
+fn merging(draw: &Draw) -> Vec<(String, String)> {
+    let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut settings = vec![
+        setting("merge.interval.ms", draw.duration(milliseconds(200)..SECOND * 4)),
+        setting("merge.age.ms", draw.duration(SECOND..SECOND * 10)),
+        setting("merge.level.age.ms", draw.duration(SECOND..SECOND * 20)),
+        text("merge.unit.bytes", draw.pick(&["4KiB", "32KiB", "256KiB", "256MiB"])),
+        text("merge.section.bytes", draw.pick(&["1KiB", "16KiB", "8MiB"])),
+        text("merge.object.max.bytes", draw.pick(&["4KiB", "32KiB", "1MiB", "128MiB"])),
+        text("merge.requests.per.second", draw.pick(&["20", "50", "1000"])),
+    ];
+    if draw.chance(0.7) {
+        settings.push(setting("seal.age.ms", draw.duration(SECOND..SECOND * 4)));
+    }
+    settings
+}
+
+fn setting(name: &str, time: Duration) -> (String, String) {
+    (name.to_owned(), time.as_millis().to_string())
 }
 
 fn some_topics(draw: &Draw, topics: &[TopicPlan], mortal: bool) -> Vec<String> {

@@ -40,7 +40,7 @@ const RESTS_WITHIN: Duration = Duration::from_secs(20);
 const PATIENCE_MS: u64 = 15_000;
 /// In quiet, what has expired is deleted within so long: it is sealed, and looked at.
 const EXPIRES_WITHIN: Duration = Duration::from_secs(60);
-/// And objects that nothing refers to within so long, with all delays, a late upload's among them.
+/// And objects that nothing refers to within so long, with all delays, a late upload's among them, and merges before.
 const DELETED_WITHIN: Duration = Duration::from_secs(1_500);
 /// How long clients may take for anything before the faults begin.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -236,8 +236,8 @@ impl World {
                 return;
             }
         }
-        if self.scenario.deletes {
-            self.wait_for_deletion().await;
+        if self.scenario.deletes || self.scenario.merges {
+            self.wait_for_jobs().await;
         }
         self.life = Life::new("readers".to_owned(), Arc::clone(&self.ground.scheduler) as _);
         let mut readers = JoinSet::new();
@@ -259,7 +259,8 @@ impl World {
         }
         oracle.final_check();
         oracle.final_check_of_groups();
-        checks::bucket_and_metadata(&self.ground, &oracle).await;
+        let section_bytes = config(0, &self.scenario.agents[0]).merge.section.get();
+        checks::bucket_and_metadata(&self.ground, section_bytes, &oracle).await;
         if self.scenario.deletes {
             oracle.all_has_expired(EXPIRES_WITHIN);
         }
@@ -274,22 +275,24 @@ impl World {
         }
     }
 
-    /// Waits until what nobody needs is deleted, or ought to be: after quiet there is a moment at which the bucket holds
-    /// what is referred to, and nothing else.
-    async fn wait_for_deletion(&self) {
-        note!("world", "waits for what is to be deleted");
+    /// Waits until what nobody needs is deleted, and what is to be merged is, or ought to be: after quiet there is a moment at
+    /// which the bucket holds what is referred to, and nothing else.
+    async fn wait_for_jobs(&self) {
+        note!("world", "waits for what is to be merged and deleted");
         // Late uploads bring back what was deleted.
         let weather = &self.scenario.bucket;
         let late = if weather.late > 0.0 { weather.late_by.end } else { Duration::ZERO };
         let began = tokio::time::Instant::now();
         loop {
             pause(Duration::from_secs(30)).await;
-            let leaks = checks::leaks(&self.ground).await;
-            if began.elapsed() >= EXPIRES_WITHIN.max(late) && leaks.as_ref().is_ok_and(Vec::is_empty) {
+            let backlog = checks::backlog(&self.ground, self.scenario.merges).await;
+            if began.elapsed() >= EXPIRES_WITHIN.max(late)
+                && backlog.as_ref().is_ok_and(checks::Backlog::is_done)
+            {
                 return;
             }
             if began.elapsed() >= DELETED_WITHIN {
-                checks::report_leaks(leaks, &self.ground.oracle);
+                checks::report_backlog(backlog, &self.ground.oracle);
                 return;
             }
         }
