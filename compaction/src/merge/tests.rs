@@ -18,7 +18,7 @@ use penstock_storage::batch::{BatchHeader, verify_crc};
 use penstock_storage::bucket::faults::{FaultRates, Faults};
 use penstock_storage::cache::{Cache, CacheOptions, ReadKind};
 use penstock_storage::object::object_key;
-use penstock_types::{Offset, SeededRandomness, TopicPartition};
+use penstock_types::{Offset, SeededRandomness, TopicPartition, pause};
 use tokio::time::Instant;
 
 use super::*;
@@ -219,6 +219,31 @@ async fn mixed_objects_become_one_in_which_each_partition_is_contiguous() {
     assert!(sources.iter().all(|source| !live.contains(source)));
     job.round().await.expect("nothing to do");
     assert_eq!(count(&job.stats().units), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_a_merge_does_not_wait_for_its_age() {
+    let world = World::without_topics().await;
+    let partitions = topic(&world, "orders", 2, &[]).await;
+    for round in 0..3 {
+        let batches: Vec<_> = partitions.iter().map(|partition| (*partition, batch(round, 1, 500))).collect();
+        world.flush(&batches).await;
+    }
+    let long = Duration::from_secs(86_400);
+    let job = job(&world, MergeSettings { age: long, interval: long, ..settings() }, 1).await;
+    job.round().await.expect("nothing is due");
+    assert_eq!(count(&job.stats().units), 0);
+    let (stop, number) = (CancellationToken::new(), job.turns().ask());
+    let waits = async {
+        while job.turns().status().asked_ended < number {
+            pause(Duration::from_secs(1)).await;
+        }
+        stop.cancel();
+    };
+    tokio::join!(Arc::clone(&job).run(stop.clone()), waits);
+    let status = job.turns().status();
+    assert_eq!((count(&job.stats().units), status.turns, status.failures), (1, 1, 0));
+    assert!(status.progress.0 > 1_000 && status.progress.0 == status.progress.1, "all of it is done");
 }
 
 #[tokio::test(start_paused = true)]

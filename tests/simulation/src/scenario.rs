@@ -189,9 +189,10 @@ impl Scenario {
             let draw = Draw::new(seed, "deletion");
             let pruned = pruned(&draw);
             topics.extend(deletes.then_some(pruned));
-            let mut settings = deletion(&draw, restored, has("jump", 0.25));
+            let jumps = has("jump", 0.25);
+            let mut settings = deletion(&draw, restored, jumps);
             if merges {
-                settings.extend(merging(&Draw::new(seed, "merging")));
+                settings.extend(merging(&Draw::new(seed, "merging"), jumps));
             }
             agents.iter_mut().for_each(|agent| agent.settings.extend(settings.iter().cloned()));
         }
@@ -351,8 +352,8 @@ fn deletion(draw: &Draw, restored: bool, jumps: bool) -> Vec<(String, String)> {
 }
 
 /// How agents merge: little at a time, so that there is much to go wrong. What was written is merged after twice the age at which it
-/// is sealed.
-fn merging(draw: &Draw) -> Vec<(String, String)> {
+/// is sealed. In some seeds the sweeper is hardly behind, so that a merge that is held up finds its output swept.
+fn merging(draw: &Draw, jumps: bool) -> Vec<(String, String)> {
     let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let mut settings = vec![
         setting("merge.interval.ms", draw.duration(milliseconds(200)..SECOND * 4)),
@@ -365,6 +366,10 @@ fn merging(draw: &Draw) -> Vec<(String, String)> {
     ];
     if draw.chance(0.7) {
         settings.push(setting("seal.age.ms", draw.duration(SECOND..SECOND * 4)));
+    }
+    let (lag, interval) = (draw.duration(SECOND * 2..SECOND * 6), draw.duration(SECOND..SECOND * 3));
+    if draw.chance(0.4) && !jumps {
+        settings.extend([setting("sweep.lag.ms", lag), setting("sweep.interval.ms", interval)]);
     }
     settings
 }
