@@ -354,15 +354,15 @@ fn deletion(draw: &Draw, restored: bool, jumps: bool) -> Vec<(String, String)> {
 /// How agents merge: little at a time, so that there is much to go wrong. What was written is merged after twice the age at which it
 /// is sealed. In some seeds the sweeper is hardly behind, so that a merge that is held up finds its output swept.
 fn merging(draw: &Draw, jumps: bool) -> Vec<(String, String)> {
-    let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let one_of = |name: &str, values: &[&str]| (name.to_owned(), (*draw.pick(values)).to_owned());
     let mut settings = vec![
         setting("merge.interval.ms", draw.duration(milliseconds(200)..SECOND * 4)),
         setting("merge.age.ms", draw.duration(SECOND..SECOND * 10)),
         setting("merge.level.age.ms", draw.duration(SECOND..SECOND * 20)),
-        text("merge.unit.bytes", draw.pick(&["4KiB", "32KiB", "256KiB", "256MiB"])),
-        text("merge.section.bytes", draw.pick(&["1KiB", "16KiB", "8MiB"])),
-        text("merge.object.max.bytes", draw.pick(&["4KiB", "32KiB", "1MiB", "128MiB"])),
-        text("merge.requests.per.second", draw.pick(&["20", "50", "1000"])),
+        one_of("merge.unit.bytes", &["4KiB", "32KiB", "256KiB", "256MiB"]),
+        one_of("merge.section.bytes", &["1KiB", "16KiB", "8MiB"]),
+        one_of("merge.object.max.bytes", &["4KiB", "32KiB", "1MiB", "128MiB"]),
+        one_of("merge.requests.per.second", &["20", "50", "1000"]),
     ];
     if draw.chance(0.7) {
         settings.push(setting("seal.age.ms", draw.duration(SECOND..SECOND * 4)));
