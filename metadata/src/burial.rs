@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use penstock_types::{Incarnation, ObjectId};
 
 use crate::keys::object::{self, ObjectRow, ObjectState};
-use crate::keys::{Family, Keyspace, dead, garbage};
+use crate::keys::dead::{self, DeadCount};
+use crate::keys::{Family, Keyspace, garbage};
 use crate::kv::{
     Isolation, Priority, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, prefixed,
     single_key,
@@ -49,8 +50,18 @@ impl Dead {
 
     /// Writes the counts, in the transaction that takes the entries out.
     pub(crate) fn write(&self, transaction: &mut dyn Transaction, keyspace: &Keyspace) {
+        self.add(transaction, keyspace, false);
+    }
+
+    /// The same, in the transaction that makes the entries refer to copies.
+    pub(crate) fn write_copied(&self, transaction: &mut dyn Transaction, keyspace: &Keyspace) {
+        self.add(transaction, keyspace, true);
+    }
+
+    fn add(&self, transaction: &mut dyn Transaction, keyspace: &Keyspace, were_copied: bool) {
         for (object, batches) in &self.0 {
-            transaction.atomic_add(&dead::key(keyspace, *object), *batches as i64, WriteConflict::No);
+            let amount = dead::amount(*batches, were_copied);
+            transaction.atomic_add(&dead::key(keyspace, *object), amount, WriteConflict::No);
         }
     }
 }
@@ -101,7 +112,8 @@ async fn bury_in(
     visible::fence(transaction, keyspace, incarnation).await?;
     let mut buried = Buried::default();
     for (index, id) in objects.iter().enumerate() {
-        let count = dead::decode(values[objects.len() + index].as_deref())?;
+        let DeadCount { batches: count, was_copied } =
+            dead::decode(values[objects.len() + index].as_deref())?;
         let Some(value) = &values[index] else { continue };
         let row = ObjectRow::decode(value)?;
         let alive = if penstock_types::planted!("buried-alive") { count < 1 } else { count < row.appended() };
@@ -118,22 +130,23 @@ async fn bury_in(
         let tombstone = ObjectRow { state: ObjectState::Tombstone, ..row };
         transaction.set(&rows[index], &tombstone.encode(), WriteConflict::Yes);
         transaction.clear(&counts[index], WriteConflict::Yes);
-        enqueue(transaction, keyspace, incarnation, *id, tombstone.size);
+        enqueue(transaction, keyspace, incarnation, *id, tombstone.size, was_copied);
         buried.objects += 1;
         buried.bytes += tombstone.size;
     }
     Ok(buried)
 }
 
-/// Puts an object that nothing refers to into the queue.
+/// Puts an object that nothing refers to into the queue: its own one if batches of it were merged.
 pub(crate) fn enqueue(
     transaction: &mut dyn Transaction,
     keyspace: &Keyspace,
     incarnation: Incarnation,
     id: ObjectId,
     size: u64,
+    was_merged: bool,
 ) {
-    let prefix = garbage::prefix(keyspace, incarnation);
+    let prefix = garbage::prefix(keyspace, was_merged, incarnation);
     transaction.set_stamped_key(&prefix, id.as_bytes(), &garbage::encode(size), WriteConflict::No);
 }
 

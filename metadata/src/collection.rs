@@ -37,18 +37,19 @@ pub struct Queue {
     pub last: Option<Garbage>,
 }
 
-/// Reads what may be deleted, behind `after`: what has been in the queue for `delay` by the store's versions. What was
-/// buried in an earlier incarnation waits from the beginning of this one.
+/// Reads what may be deleted of the queue of what was merged, or the other, behind `after`: what has been in it for `delay` by
+/// the store's versions. What was buried in an earlier incarnation waits from the beginning of this one.
 pub async fn due(
     store: &SharedStore,
     keyspace: &Keyspace,
     incarnation: Incarnation,
+    was_merged: bool,
     delay: Duration,
     after: Option<&Garbage>,
 ) -> Result<Queue, StoreError> {
     let mut transaction = store.begin(Priority::Batch);
     let present = Present::read(&mut *transaction, keyspace, incarnation).await?;
-    let mut range = garbage::queue(keyspace);
+    let mut range = garbage::queue(keyspace, was_merged);
     if let Some(after) = after {
         range.start = single_key(&garbage::key(keyspace, after)).end;
     }

@@ -182,7 +182,7 @@ impl<G: TopicGround> Committer<G> {
             let is_garbage = appended.verdicts.len() == object.batches.len()
                 && !penstock_types::planted!("refused-object-forgotten");
             if is_garbage {
-                burial::enqueue(transaction, &self.keyspace, self.incarnation, object.id, object.size);
+                burial::enqueue(transaction, &self.keyspace, self.incarnation, object.id, object.size, false);
             } else {
                 let queue = merge_queue::prefix(&self.keyspace, self.incarnation);
                 let value = merge_queue::encode_committed(object.size);

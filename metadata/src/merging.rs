@@ -25,7 +25,7 @@ mod swap;
 mod tests;
 mod window;
 
-pub use output::{AnnounceError, Output, announce};
-pub use plan::{CutRules, cut, cut_unit, end_unit, queued, sources, units};
+pub use output::{AnnounceError, Output, announce, give_up};
+pub use plan::{CutRules, Source, cut, cut_unit, end_unit, front, queued, sources, units};
 pub use swap::{Copies, Segment, SwapError, Swapped, swap};
 pub use window::{Window, WindowPage, WindowValue, is_sealed};

@@ -164,7 +164,7 @@ impl World {
         let rows = self.rows(Family::Dead).await;
         let read = |row: &Row| {
             let id = dead::parse_key(&self.keyspace, &row.key).expect("a key");
-            (id, dead::decode(Some(&row.value)).expect("a count"))
+            (id, dead::decode(Some(&row.value)).expect("a count").batches)
         };
         rows.iter().map(read).collect()
     }

@@ -14,7 +14,43 @@ async fn one_buried(world: &World) -> ObjectId {
 }
 
 async fn queue(world: &World) -> Queue {
-    due(&world.store, &world.keyspace, INCARNATION, DELAY, None).await.expect("a queue")
+    due(&world.store, &world.keyspace, INCARNATION, false, DELAY, None).await.expect("a queue")
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_merged_waits_in_a_queue_of_its_own() {
+    let world = World::new().await;
+    let (merged, half, gone) =
+        (world.commit(&[(0, 5)]).await, world.commit(&[(1, 5), (2, 5)]).await, world.commit(&[(3, 5)]).await);
+    let mut transaction = world.store.begin(Priority::Default);
+    let mut copied = crate::burial::Dead::default();
+    copied.count(merged, 1);
+    copied.count(half, 1);
+    copied.write_copied(&mut *transaction, &world.keyspace);
+    let mut expired = crate::burial::Dead::default();
+    expired.count(half, 1);
+    expired.count(gone, 1);
+    expired.write(&mut *transaction, &world.keyspace);
+    transaction.commit().await.expect("a commit");
+    copied.extend(expired);
+    assert_eq!(world.bury(&copied).await.objects, 3);
+    assert!(world.dead().await.is_empty());
+    tokio::time::advance(DELAY + Duration::from_secs(1)).await;
+    let world = &world;
+    let all = |was_merged, delay| async move {
+        let found = due(&world.store, &world.keyspace, INCARNATION, was_merged, delay, None).await;
+        let found = found.expect("a queue").due;
+        assert!(found.iter().all(|garbage| garbage.was_merged == was_merged));
+        found
+    };
+    let objects = |garbage: &[Garbage]| garbage.iter().map(|garbage| garbage.object).collect::<Vec<_>>();
+    assert_eq!(objects(&all(false, DELAY).await), [gone]);
+    assert_eq!(all(true, DELAY * 2).await, []);
+    let due = all(true, DELAY).await;
+    assert_eq!(objects(&due), [merged, half], "what was copied of an object is elsewhere");
+    collected(&world.store, &world.keyspace, INCARNATION, &due).await.expect("collected");
+    assert_eq!(all(true, DELAY).await, []);
+    assert_eq!(world.object(half).await.expect("a row").state, ObjectState::Collected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,7 +128,7 @@ async fn what_its_row_calls_alive_is_not_due_whatever_the_queue_says() {
     let world = World::new().await;
     let (gone, live) = (one_buried(&world).await, world.commit(&[(1, 1)]).await);
     let mut transaction = world.store.begin(Priority::Default);
-    crate::burial::enqueue(&mut *transaction, &world.keyspace, INCARNATION, live, 1);
+    crate::burial::enqueue(&mut *transaction, &world.keyspace, INCARNATION, live, 1, false);
     transaction.commit().await.expect("a commit");
     tokio::time::advance(DELAY + Duration::from_secs(1)).await;
     let found = queue(&world).await;

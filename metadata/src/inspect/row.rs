@@ -89,9 +89,13 @@ fn decode(keyspace: &Keyspace, row: &Row) -> Decoded {
         }
         Family::Dead => {
             let id = dead::parse_key(keyspace, &row.key)?;
-            Facts::default().text("object", id).unsigned("dead batches", dead::decode(Some(&row.value))?)
+            let count = dead::decode(Some(&row.value))?;
+            Facts::default()
+                .text("object", id)
+                .unsigned("dead batches", count.batches)
+                .text("merged", if count.was_copied { "yes" } else { "no" })
         }
-        Family::Garbage => {
+        Family::Garbage | Family::MergedGarbage => {
             let found = garbage::decode(keyspace, row)?;
             let since = format!("{}/{}", found.incarnation.get(), found.stamp.version());
             Facts::default().text("object", found.object).text("since", since).unsigned("size", found.size)

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! key    0x21 | object id 20
-//! value  signed 64-bit little-endian
+//! value  signed 64-bit little-endian: batches + 2^40 x how often some of them were dead because they had been copied
 //! ```
+//!
+//! The copies make a difference for how long the object is kept once it is dead: a backup of the metadata may refer to it
+//! where its records haven't expired.
 //!
 //! - **Written** by atomic addition without a write conflict range, by whatever takes entries out of the log: trimming,
 //!   jobs that replace entries, the collection of a deleted topic. Cleared when the object is buried.
@@ -16,6 +19,21 @@ use super::{Family, Keyspace};
 use crate::codec::{Corrupt, Reader};
 
 const NAME: &str = "dead count";
+const BATCHES_BITS: u32 = 40;
+
+/// What is known of an object's dead batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeadCount {
+    /// How many there are.
+    pub batches: u64,
+    /// Whether some of them are elsewhere now, since they were merged.
+    pub was_copied: bool,
+}
+
+/// What is added for so many batches.
+pub fn amount(batches: u64, was_copied: bool) -> i64 {
+    (batches + (u64::from(was_copied) << BATCHES_BITS)) as i64
+}
 
 /// The key of an object's count.
 pub fn key(keyspace: &Keyspace, object: ObjectId) -> Vec<u8> {
@@ -36,9 +54,11 @@ pub fn parse_key(keyspace: &Keyspace, key: &[u8]) -> Result<ObjectId, Corrupt> {
 }
 
 /// Reads a value; none is 0.
-pub fn decode(value: Option<&[u8]>) -> Result<u64, Corrupt> {
+pub fn decode(value: Option<&[u8]>) -> Result<DeadCount, Corrupt> {
     let corrupt = |reason| Corrupt { family: NAME, reason };
-    let Some(value) = value else { return Ok(0) };
+    let Some(value) = value else { return Ok(DeadCount::default()) };
     let bytes: [u8; 8] = value.try_into().map_err(|_| corrupt("not eight bytes"))?;
-    u64::try_from(i64::from_le_bytes(bytes)).map_err(|_| corrupt("it is negative"))
+    let sum = u64::try_from(i64::from_le_bytes(bytes)).map_err(|_| corrupt("it is negative"))?;
+    let batches = sum & ((1 << BATCHES_BITS) - 1);
+    Ok(DeadCount { batches, was_copied: sum >> BATCHES_BITS > 0 })
 }

@@ -1,7 +1,9 @@
-//! The garbage queue (family 0x22): objects that nothing refers to any more, in the order in which that came to be.
+//! The garbage queues (families 0x22 and 0x25): objects that nothing refers to any more, in the order in which that came to
+//! be. What was merged stands in a queue of its own (0x25), where it waits longer: its records are alive elsewhere, and
+//! metadata that is restored from a backup refers to them here.
 //!
 //! ```text
-//! key    0x22 | incarnation 4 | versionstamp 10 | object id 20
+//! key    0x22 or 0x25 | incarnation 4 | versionstamp 10 | object id 20
 //! value  01 | size varint
 //! ```
 //!
@@ -29,26 +31,32 @@ pub struct Garbage {
     pub object: ObjectId,
     /// Its bytes.
     pub size: u64,
+    /// Some of its batches were copied by a merge, the last ones or others.
+    pub was_merged: bool,
+}
+
+fn family(was_merged: bool) -> Family {
+    if was_merged { Family::MergedGarbage } else { Family::Garbage }
 }
 
 /// What stands before the versionstamp in a key; behind it stands the object's id.
-pub fn prefix(keyspace: &Keyspace, incarnation: Incarnation) -> Vec<u8> {
-    let mut key = keyspace.family(Family::Garbage);
+pub fn prefix(keyspace: &Keyspace, was_merged: bool, incarnation: Incarnation) -> Vec<u8> {
+    let mut key = keyspace.family(family(was_merged));
     key.extend_from_slice(&incarnation.get().to_be_bytes());
     key
 }
 
 /// The key of an object in the queue.
 pub fn key(keyspace: &Keyspace, garbage: &Garbage) -> Vec<u8> {
-    let mut key = prefix(keyspace, garbage.incarnation);
+    let mut key = prefix(keyspace, garbage.was_merged, garbage.incarnation);
     key.extend_from_slice(garbage.stamp.as_bytes());
     key.extend_from_slice(garbage.object.as_bytes());
     key
 }
 
-/// The whole queue.
-pub fn queue(keyspace: &Keyspace) -> KeyRange {
-    prefixed(&keyspace.family(Family::Garbage))
+/// A whole queue.
+pub fn queue(keyspace: &Keyspace, was_merged: bool) -> KeyRange {
+    prefixed(&keyspace.family(family(was_merged)))
 }
 
 /// The stored value.
@@ -58,10 +66,11 @@ pub fn encode(size: u64) -> Vec<u8> {
     writer.finish()
 }
 
-/// Reads a row.
+/// Reads a row of either queue.
 pub fn decode(keyspace: &Keyspace, row: &Row) -> Result<Garbage, Corrupt> {
-    let rest = keyspace
-        .strip(Family::Garbage, &row.key)
+    let strip = |was_merged| keyspace.strip(family(was_merged), &row.key).map(|rest| (rest, was_merged));
+    let (rest, was_merged) = strip(false)
+        .or_else(|| strip(true))
         .ok_or(Corrupt { family: NAME, reason: "a key of another family" })?;
     let mut reader = Reader::new(NAME, rest);
     let incarnation = Incarnation::new(reader.u32()?);
@@ -71,5 +80,5 @@ pub fn decode(keyspace: &Keyspace, row: &Row) -> Result<Garbage, Corrupt> {
     let mut reader = Reader::with_format(NAME, &row.value, FORMAT)?;
     let size = reader.varint()?;
     reader.finish()?;
-    Ok(Garbage { incarnation, stamp, object, size })
+    Ok(Garbage { incarnation, stamp, object, size, was_merged })
 }

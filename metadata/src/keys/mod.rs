@@ -25,7 +25,7 @@
 //! | 0x1A | what has left the sealed log | `trim.rs` |
 //! | 0x20 | data objects | `object.rs` |
 //! | 0x21 | dead counts of objects | `dead.rs` |
-//! | 0x22 | garbage queue | `garbage.rs` |
+//! | 0x22, 0x25 | garbage queues: the second of what was merged | `garbage.rs` |
 //! | 0x23 | merge queues, by level | `merge_queue.rs` |
 //! | 0x24 | units of merging, by level | `merge_unit.rs` |
 //! | 0x30 | id allocation | `allocation.rs` |
@@ -93,6 +93,7 @@ pub enum Family {
     Garbage = 0x22,
     MergeQueue = 0x23,
     MergeUnit = 0x24,
+    MergedGarbage = 0x25,
     Allocation = 0x30,
     Group = 0x40,
     GroupMember = 0x41,
@@ -102,7 +103,7 @@ pub enum Family {
 
 impl Family {
     /// Every family and what a row of it is called, in the order of the keys.
-    pub const ALL: [(Self, &'static str); 26] = [
+    pub const ALL: [(Self, &'static str); 27] = [
         (Self::Cluster, "cluster"),
         (Self::TopicName, "topic name"),
         (Self::Topic, "topic"),
@@ -124,6 +125,7 @@ impl Family {
         (Self::Garbage, "garbage"),
         (Self::MergeQueue, "merge queue"),
         (Self::MergeUnit, "merge unit"),
+        (Self::MergedGarbage, "merged garbage"),
         (Self::Allocation, "id allocation"),
         (Self::Group, "group"),
         (Self::GroupMember, "group member"),

@@ -2,6 +2,7 @@
 
 use penstock_types::{Incarnation, ObjectId, Versionstamp};
 
+use crate::burial::enqueue;
 use crate::codec::Corrupt;
 use crate::keys::Keyspace;
 use crate::keys::cluster::{cutoff_key, decode_cutoff};
@@ -55,6 +56,28 @@ impl From<Corrupt> for AnnounceError {
     fn from(corrupt: Corrupt) -> Self {
         Self::Store(corrupt.into())
     }
+}
+
+/// Gives up an output that nothing refers to, whether it is in the bucket or not: it is garbage at once, rather than when the
+/// sweeper's cutoff has passed it. `false` if something does refer to it, or if it was given up before. What isn't swapped yet
+/// can't be swapped into it any more.
+pub async fn give_up(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    incarnation: Incarnation,
+    output: ObjectId,
+) -> Result<bool, StoreError> {
+    let mut transaction = store.begin(Priority::Batch);
+    visible::fence(&mut *transaction, keyspace, incarnation).await?;
+    let key = object::key(keyspace, output);
+    let row = transaction.get(&key, Isolation::Serializable).await?;
+    let row = row.map(|row| ObjectRow::decode(&row)).transpose()?;
+    let Some(row) = row.filter(|row| row.state == ObjectState::Intent) else { return Ok(false) };
+    let tombstone = ObjectRow { state: ObjectState::Tombstone, ..row };
+    transaction.set(&key, &tombstone.encode(), WriteConflict::Yes);
+    enqueue(&mut *transaction, keyspace, incarnation, output, tombstone.size, false);
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Announces an output, before anything of it is in the bucket: from here on the sweeper leaves it alone until its cutoff has

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use penstock_types::{Incarnation, ObjectId, StoreVersion};
 
-use crate::keys::Keyspace;
+use crate::keys::{Keyspace, dead};
 use crate::keys::merge_queue::{self, CommitPlace, Queued};
 use crate::keys::merge_unit::{self, Unit};
 use crate::keys::object::{self, ObjectRow, ObjectState};
@@ -30,6 +30,8 @@ pub struct CutRules {
     /// Of the levels above: when there are so many bytes for each of its partitions, so that the next level is worth a
     /// request each.
     pub section_bytes: u64,
+    /// Of the levels above: with so many bytes in any case, so that a unit is done in reasonable time.
+    pub level_bytes: u64,
     /// In any case when its first object is so old.
     pub age: Duration,
 }
@@ -81,7 +83,10 @@ pub fn cut(
         partitions = partitions.max(sections);
         is_full = match unit.level {
             0 => unit.bytes >= rules.bytes,
-            _ => unit.first != unit.last && unit.bytes >= rules.section_bytes.saturating_mul(partitions),
+            _ => {
+                let enough = rules.section_bytes.saturating_mul(partitions).min(rules.level_bytes);
+                unit.first != unit.last && unit.bytes >= enough
+            }
         };
         if is_full {
             break;
@@ -136,6 +141,18 @@ pub async fn cut_unit(
     Ok(Some(unit))
 }
 
+/// The front of a level's queue: the oldest that isn't merged to its end, in a unit or not.
+pub async fn front(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    level: u8,
+) -> Result<Option<Queued>, StoreError> {
+    let mut transaction = store.begin(Priority::Batch);
+    let options = RangeOptions::page(1, Isolation::Snapshot);
+    let page = transaction.range(merge_queue::queue(keyspace, level), options).await?;
+    Ok(page.rows.first().map(|row| merge_queue::decode(keyspace, row)).transpose()?)
+}
+
 /// The first units of a level, in the order of the log.
 pub async fn units(store: &SharedStore, keyspace: &Keyspace, level: u8) -> Result<Vec<Unit>, StoreError> {
     let mut transaction = store.begin(Priority::Batch);
@@ -165,22 +182,34 @@ pub async fn queued(
     }
 }
 
-/// Which of `objects` the log may still refer to, with their bytes.
+/// An object that is merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// Which.
+    pub object: ObjectId,
+    /// Its bytes.
+    pub size: u64,
+    /// How many of its batches the log refers to.
+    pub alive: u64,
+}
+
+/// Which of `objects` the log may still refer to.
 pub async fn sources(
     store: &SharedStore,
     keyspace: &Keyspace,
     objects: &[ObjectId],
-) -> Result<Vec<(ObjectId, u64)>, StoreError> {
+) -> Result<Vec<Source>, StoreError> {
     let mut found = Vec::new();
     for objects in objects.chunks(PAGE) {
-        let keys: Vec<_> = objects.iter().map(|id| object::key(keyspace, *id)).collect();
-        let values =
-            store.begin(Priority::Batch).get_many(&keys, Isolation::Snapshot).await?.into_iter().zip(objects);
-        for (value, id) in values {
-            let row = value.map(|value| ObjectRow::decode(&value)).transpose()?;
-            if let Some(row) = row.filter(|row| row.state == ObjectState::Committed) {
-                found.push((*id, row.size));
-            }
+        let rows = objects.iter().map(|id| object::key(keyspace, *id));
+        let keys: Vec<_> = rows.chain(objects.iter().map(|id| dead::key(keyspace, *id))).collect();
+        let values = store.begin(Priority::Batch).get_many(&keys, Isolation::Snapshot).await?;
+        let (rows, counts) = values.split_at(objects.len());
+        for ((row, count), object) in rows.iter().zip(counts).zip(objects) {
+            let row = row.as_deref().map(ObjectRow::decode).transpose()?;
+            let Some(row) = row.filter(|row| row.state == ObjectState::Committed) else { continue };
+            let alive = row.appended().saturating_sub(dead::decode(count.as_deref())?.batches);
+            found.push(Source { object: *object, size: row.size, alive });
         }
     }
     Ok(found)

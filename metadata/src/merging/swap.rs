@@ -15,7 +15,7 @@ use crate::keys::merge_unit::{self, Unit};
 use crate::keys::object::{self, ObjectRow, ObjectState};
 use crate::keys::{Keyspace, topic};
 use crate::kv::{
-    Isolation, Priority, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, single_key,
+    Isolation, Page, Priority, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, single_key,
 };
 use crate::visible;
 
@@ -119,11 +119,14 @@ pub async fn swap(
         return Err(SwapError::UnitEnded);
     }
     let row = usable(values[0].as_deref(), incarnation, output)?;
+    let segments: Vec<&Segment> =
+        segments.iter().filter(|segment| live.contains(&segment.partition.topic)).collect();
+    let values = read_values(&mut *transaction, keyspace, &segments).await?;
     let mut swapped = Swapped::default();
     let mut changed = BTreeSet::new();
-    for segment in segments.iter().filter(|segment| live.contains(&segment.partition.topic)) {
+    for (segment, page) in segments.iter().zip(&values) {
         let before = swapped.batches;
-        swap_segment(&mut *transaction, keyspace, output.id, copies, segment, &mut swapped).await?;
+        swap_segment(&mut *transaction, output.id, copies, (segment, page), &mut swapped)?;
         if swapped.batches > before {
             changed.insert(segment.partition);
         }
@@ -144,7 +147,7 @@ pub async fn swap(
     let row = ObjectRow { state: ObjectState::Committed, batches, ..row };
     transaction.set(&keys[0], &row.encode(), WriteConflict::Yes);
     if !penstock_types::planted!("merged-uncounted") {
-        swapped.dead.write(&mut *transaction, keyspace);
+        swapped.dead.write_copied(&mut *transaction, keyspace);
     }
     if !penstock_types::planted!("swap-untold") {
         visible::changes(&mut *transaction, keyspace, incarnation, &changed);
@@ -173,16 +176,17 @@ struct Value {
     is_changed: bool,
 }
 
-async fn swap_segment(
+/// The values of the index, of all segments together: one after the other they would outlive the transaction.
+async fn read_values(
     transaction: &mut dyn Transaction,
     keyspace: &Keyspace,
-    output: ObjectId,
-    copies: &Copies,
-    segment: &Segment,
-    swapped: &mut Swapped,
-) -> Result<(), StoreError> {
-    let mut range = index::from_offset(keyspace, segment.partition, segment.first);
-    range.end = single_key(&index::key(keyspace, segment.partition, segment.last)).end;
+    segments: &[&Segment],
+) -> Result<Vec<Page>, StoreError> {
+    let range = |segment: &&Segment| {
+        let mut range = index::from_offset(keyspace, segment.partition, segment.first);
+        range.end = single_key(&index::key(keyspace, segment.partition, segment.last)).end;
+        range
+    };
     let options = RangeOptions {
         limit: MOST_VALUES,
         target_bytes: 2_000_000,
@@ -190,7 +194,16 @@ async fn swap_segment(
         isolation: Isolation::Snapshot,
         written_at: None,
     };
-    let page = transaction.range(range, options).await?;
+    transaction.ranges(segments.iter().map(range).collect(), options).await
+}
+
+fn swap_segment(
+    transaction: &mut dyn Transaction,
+    output: ObjectId,
+    copies: &Copies,
+    (segment, page): (&Segment, &Page),
+    swapped: &mut Swapped,
+) -> Result<(), StoreError> {
     let mut values = Vec::with_capacity(page.rows.len());
     let before = swapped.batches;
     for row in &page.rows {

@@ -21,7 +21,7 @@ use crate::view::TailView;
 use crate::views::Views;
 
 const NOW: CutRules =
-    CutRules { settle: Duration::ZERO, bytes: u64::MAX, section_bytes: u64::MAX, age: Duration::ZERO };
+    CutRules { settle: Duration::ZERO, bytes: u64::MAX, section_bytes: u64::MAX, level_bytes: u64::MAX, age: Duration::ZERO };
 
 /// What a worker would copy of a unit into an output: everything that the index has of its objects.
 struct Transfer {

@@ -129,8 +129,14 @@ impl SimTransaction {
     /// A key is changed.
     fn changes(&mut self, key: &[u8]) {
         const GROUPS: [Family; 3] = [Family::Group, Family::GroupMember, Family::GroupOffset];
-        const JOBS: [Family; 5] =
-            [Family::Dead, Family::Trim, Family::Garbage, Family::LogStart, Family::MergeUnit];
+        const JOBS: [Family; 6] = [
+            Family::Dead,
+            Family::Trim,
+            Family::Garbage,
+            Family::LogStart,
+            Family::MergeUnit,
+            Family::MergedGarbage,
+        ];
         let is_of = |families: &[Family]| families.iter().any(|family| key.first() == Some(&(*family as u8)));
         if is_of(&GROUPS) {
             self.kind = GROUP_COMMIT;

@@ -88,7 +88,8 @@ impl Known {
             }
         }
         for row in rows(reads, all_of(Family::Dead)).await? {
-            known.dead.insert(dead::parse_key(&keyspace, &row.key)?, dead::decode(Some(&row.value))?);
+            let count = dead::decode(Some(&row.value))?;
+            known.dead.insert(dead::parse_key(&keyspace, &row.key)?, count.batches);
         }
         for row in rows(reads, all_of(Family::MergeQueue)).await? {
             let queued = merge_queue::decode(&keyspace, &row)?;
