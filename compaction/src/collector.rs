@@ -39,6 +39,9 @@ const TOPICS: usize = 100;
 pub struct CollectorSettings {
     /// How long what nothing refers to stays, by the store's versions: longer than any reader works with what it has read.
     pub delay: Duration,
+    /// The same of what was merged: its records are alive elsewhere, and metadata restored from an older backup refers to
+    /// them here.
+    pub merged_delay: Duration,
     /// How often the collector looks.
     pub interval: Duration,
 }
@@ -175,9 +178,12 @@ impl Collector {
     pub async fn round(&self) -> Result<(), CollectError> {
         // Whatever becomes of the others, each is tried.
         let share = &self.parts.share;
-        let garbage = if share.is_mine("garbage") { self.garbage().await } else { Ok(()) };
+        let CollectorSettings { delay, merged_delay, .. } = self.settings;
+        let garbage = if share.is_mine("garbage") { self.garbage(false, delay).await } else { Ok(()) };
+        let merged =
+            if share.is_mine("merged garbage") { self.garbage(true, merged_delay).await } else { Ok(()) };
         let topics = if share.is_mine("deleted topics") { self.topics().await } else { Ok(()) };
-        garbage.and(topics)
+        garbage.and(merged).and(topics)
     }
 
     /// Buries what somebody died before burying.
@@ -231,13 +237,13 @@ impl Collector {
         }
     }
 
-    /// Deletes what has waited long enough.
-    async fn garbage(&self) -> Result<(), CollectError> {
+    /// Deletes what has waited long enough in one of the queues.
+    async fn garbage(&self, was_merged: bool, delay: Duration) -> Result<(), CollectError> {
         let CollectorParts { store, keyspace, cluster, bucket, .. } = &self.parts;
         let mut after = None;
         loop {
             let queue =
-                again!(due(store, keyspace, cluster.incarnation, self.settings.delay, after.as_ref()))?;
+                again!(due(store, keyspace, cluster.incarnation, was_merged, delay, after.as_ref()))?;
             after = queue.last;
             for wrong in &queue.wrong {
                 self.stats.contradictions.fetch_add(1, Ordering::Relaxed);

@@ -7,7 +7,10 @@
 //! its objects any more. Left at any point, the unit is merged again, and only what is left is copied.
 //!
 //! Level 0, what agents flushed, is read whole, one request an object, and held in memory (`unit_bytes`). The levels above are
-//! read by ranges, output by output, and hold no more than twice an output.
+//! read by ranges, output by output, and hold about twice an output.
+//!
+//! A unit that fails waits, longer each time, and holds nobody up but the level above it. What can't be read of a unit, or is
+//! not what the log says, is looked for several times, then counted, and left where it is: the unit ends without it.
 //!
 //! # Invariants
 //! - Nothing is copied that isn't, byte for byte, what the log says: a damaged batch stays where it is, and is counted.
@@ -23,13 +26,16 @@ use std::time::Duration;
 
 use penstock_metadata::burial::bury;
 use penstock_metadata::keys::Keyspace;
-use penstock_metadata::keys::merge_queue::LAST_LEVEL;
+use penstock_metadata::keys::merge_queue::{CommitPlace, LAST_LEVEL};
 use penstock_metadata::keys::merge_unit::Unit;
-use penstock_metadata::kv::{Priority, SharedStore, StoreError, limits};
-use penstock_metadata::merging::{CutRules, cut_unit, end_unit, queued, sources, units};
+use penstock_metadata::kv::{Priority, SharedStore, StoreError};
+use penstock_metadata::merging::{CutRules, cut_unit, end_unit, front, queued, sources, units};
+use penstock_metadata::present::Present;
 use penstock_metadata::topics::TopicCatalog;
 use penstock_storage::bucket::{Bucket, BucketError};
-use penstock_types::{Incarnation, ObjectId, Randomness};
+use parking_lot::Mutex;
+use penstock_types::{Incarnation, ObjectId, Randomness, pause};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::again;
@@ -40,12 +46,16 @@ use crate::turns::Turns;
 mod class;
 mod draft;
 mod inputs;
+mod output;
 mod pace;
 mod pass;
+mod patience;
 #[cfg(test)]
 mod tests;
 
 use pace::Pace;
+use pass::Passed;
+use patience::Patience;
 
 /// Times that a unit is gone through in one round, where something came between.
 const PASSES: usize = 3;
@@ -63,6 +73,8 @@ pub struct MergeSettings {
     pub age: Duration,
     /// The same of the levels above.
     pub level_age: Duration,
+    /// Bytes of a unit of the levels above, at most.
+    pub level_bytes: u64,
     /// Bytes of a partition that are to lie together: what has as much of each of its partitions isn't merged again.
     pub section_bytes: u64,
     /// Bytes of an output, about.
@@ -83,6 +95,7 @@ impl MergeSettings {
             settle: self.settle,
             bytes: self.unit_bytes,
             section_bytes: self.section_bytes,
+            level_bytes: self.level_bytes,
             age: if is_asked { self.settle } else { age },
         }
     }
@@ -109,8 +122,10 @@ pub struct MergeStats {
     pub batches: AtomicU64,
     /// Values of the index that were joined with others.
     pub joined: AtomicU64,
-    /// Batches that can't be read, or are not what the log says: left where they are.
+    /// Batches that can't be read, or are not what the log says: left where they are when their unit was ended.
     pub unreadable: AtomicU64,
+    /// Outputs that nothing came to refer to, given up.
+    pub given_up: AtomicU64,
     /// Units that failed or were not done to their end, to be merged again.
     pub failures: AtomicU64,
     /// Units that wait, or are being merged by any agent.
@@ -119,6 +134,8 @@ pub struct MergeStats {
     pub waiting_bytes: AtomicU64,
     /// Seconds since the first commit of the oldest of them.
     pub waiting_seconds: AtomicU64,
+    /// Seconds since the oldest commit whose objects are not merged, in a unit or not cut into one yet.
+    pub queue_seconds: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, more: u64) {
@@ -140,6 +157,20 @@ pub enum MergeError {
     /// Somebody else has merged it to its end.
     #[error("the unit was ended by another agent")]
     Ended,
+    /// An operator has paused the job.
+    #[error("merging was paused")]
+    Paused,
+    /// In every pass something came between.
+    #[error("others have changed the log in each pass")]
+    Disturbed,
+    /// Everything is merged but what can't be read: it is looked for again before that is believed.
+    #[error("{batches} batches can't be read where the log says, in {objects} objects that can't be opened and in others")]
+    Unreadable {
+        /// How many.
+        batches: u64,
+        /// Objects that can't be opened.
+        objects: usize,
+    },
 }
 
 /// What the job is made of.
@@ -173,15 +204,16 @@ pub struct Merge {
     turns: Arc<Turns>,
     /// Bytes of the unit under way that are not done so far.
     left_bytes: AtomicU64,
+    patience: Mutex<Patience>,
 }
 
 impl Merge {
     /// A job.
     pub fn new(parts: MergeParts, settings: MergeSettings) -> Arc<Self> {
         let pace = Pace::new(settings.bytes_per_second, settings.requests_per_second);
-        let (stats, left_bytes) = (MergeStats::default(), AtomicU64::new(0));
+        let (stats, left_bytes, patience) = (MergeStats::default(), AtomicU64::new(0), Mutex::default());
         let turns = Turns::new("merge", "copies small objects into large ones with contiguous partitions");
-        Arc::new(Self { parts, settings, pace, stats, turns, left_bytes })
+        Arc::new(Self { parts, settings, pace, stats, turns, left_bytes, patience })
     }
 
     /// Its turns. What is done is told in bytes of the objects that are merged.
@@ -199,48 +231,91 @@ impl Merge {
         let rounds = async {
             loop {
                 let mut turn = self.turns.next(self.settings.interval).await;
-                if let Err(error) = self.merge_all(turn.is_asked()).await {
-                    add(&self.stats.failures, 1);
-                    tracing::warn!(%error, "what is to be merged is looked for later");
-                    turn.failed(&error);
+                let planned = if turn.is_asked() { self.plan(true).await } else { Ok(()) };
+                let merged = match planned {
+                    Ok(()) => self.merge_all(turn.is_asked()).await,
+                    Err(error) => Err(error.into()),
+                };
+                match merged {
+                    Ok(()) | Err(MergeError::Paused) => {}
+                    Err(error) => turn.failed(&error),
                 }
             }
         };
-        stop.run_until_cancelled(rounds).await.unwrap_or(());
+        // Others wait for what is cut here, however long this agent merges.
+        let plans = async {
+            loop {
+                pause(self.settings.interval).await;
+                if let Err(error) = self.plan(false).await {
+                    add(&self.stats.failures, 1);
+                    tracing::warn!(%error, "what is to be merged is looked for later");
+                }
+            }
+        };
+        let _cancelled = stop.run_until_cancelled(futures::future::join(rounds, plans)).await;
     }
 
     /// Cuts what is due into units, and merges those that are this agent's.
     ///
     /// # Errors
-    /// Where it can't be told what is to be done. A unit that fails is counted, and merged again in the next round.
-    pub async fn round(&self) -> Result<(), StoreError> {
+    /// Where it can't be told what is to be done; else the first unit's that failed, after the others were merged.
+    pub async fn round(&self) -> Result<(), MergeError> {
+        self.plan(false).await?;
         self.merge_all(false).await
     }
 
-    async fn merge_all(&self, is_asked: bool) -> Result<(), StoreError> {
-        let MergeParts { store, keyspace, share, topics, .. } = &self.parts;
+    /// Merges this agent's units. Who asks for it doesn't wait for what has failed lately.
+    async fn merge_all(&self, is_asked: bool) -> Result<(), MergeError> {
+        let MergeParts { store, keyspace, .. } = &self.parts;
+        let mut outcome = Ok(());
         for level in 0..LAST_LEVEL {
-            self.plan(level, is_asked).await?;
-            self.look().await?;
-            for unit in again!(units(store, keyspace, level))? {
-                let first = unit.first.to_bytes();
-                let name: String = first.iter().map(|byte| format!("{byte:02x}")).collect();
-                if !share.is_mine(&format!("merge {level} {name}")) {
+            if level > 0 && is_asked {
+                // What was merged below just now.
+                self.plan(true).await?;
+            }
+            let units = again!(units(store, keyspace, level))?;
+            self.patience.lock().keep(level, &units);
+            for unit in &units {
+                if self.turns.is_interrupted() {
+                    return Err(MergeError::Paused);
+                }
+                let may_begin = is_asked || self.patience.lock().may_begin(unit, Instant::now());
+                if !may_begin || !self.is_mine(unit) {
                     continue;
                 }
-                // A unit was listed after its topics were created: those that aren't known are deleted.
-                topics.refresh().await?;
-                self.left_bytes.store(unit.bytes, Ordering::Relaxed);
-                self.turns.expects(unit.bytes);
-                if let Err(error) = self.unit(&unit).await {
-                    add(&self.stats.failures, 1);
-                    tracing::warn!(%error, level, objects = unit.objects, "objects are merged later");
+                match self.counted(unit).await {
+                    Ok(()) => {}
+                    Err(MergeError::Paused) => return Err(MergeError::Paused),
+                    failed => outcome = outcome.and(failed),
                 }
-                // What was dead isn't copied.
-                self.did(u64::MAX);
             }
         }
-        self.look().await
+        self.look().await?;
+        outcome
+    }
+
+    fn is_mine(&self, unit: &Unit) -> bool {
+        let name: String = unit.first.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        self.parts.share.is_mine(&format!("merge {} {name}", unit.level))
+    }
+
+    /// Merges a unit, tells how far that is, and remembers how it went.
+    async fn counted(&self, unit: &Unit) -> Result<(), MergeError> {
+        self.left_bytes.store(unit.bytes, Ordering::Relaxed);
+        self.turns.expects(unit.bytes);
+        let outcome = self.unit(unit).await;
+        match &outcome {
+            Ok(()) => self.patience.lock().forget(unit),
+            Err(MergeError::Paused) => {}
+            Err(error) => {
+                self.patience.lock().failed(unit, self.settings.interval, Instant::now());
+                add(&self.stats.failures, 1);
+                tracing::warn!(%error, level = unit.level, objects = unit.objects, "objects are merged later");
+            }
+        }
+        // What was dead isn't copied.
+        self.did(u64::MAX);
+        outcome
     }
 
     /// So many bytes more of the unit under way are done; those that are copied again aren't told again.
@@ -250,37 +325,40 @@ impl Merge {
         self.turns.did(before.unwrap_or(0).min(bytes));
     }
 
-    /// Cuts what is due off a level's queue.
-    async fn plan(&self, level: u8, is_asked: bool) -> Result<(), StoreError> {
+    /// Cuts what is due off the queues, and counts what waits.
+    async fn plan(&self, is_asked: bool) -> Result<(), StoreError> {
         let MergeParts { store, keyspace, incarnation, share, .. } = &self.parts;
-        if !share.is_mine("merge plan") {
-            return Ok(());
+        for level in 0..LAST_LEVEL {
+            let rules = self.settings.rules(level, is_asked);
+            while share.is_mine("merge plan")
+                && again!(cut_unit(store, keyspace, *incarnation, level, &rules))?.is_some()
+            {
+                add(&self.stats.cut, 1);
+            }
         }
-        let rules = self.settings.rules(level, is_asked);
-        while again!(cut_unit(store, keyspace, *incarnation, level, &rules))?.is_some() {
-            add(&self.stats.cut, 1);
-        }
-        Ok(())
+        self.look().await
     }
 
     /// Counts what waits.
     async fn look(&self) -> Result<(), StoreError> {
         let MergeParts { store, keyspace, incarnation, .. } = &self.parts;
-        let now = again!(async { store.begin(Priority::Batch).read_version().await })?;
+        let present = again!(async {
+            Present::read(&mut *store.begin(Priority::Batch), keyspace, *incarnation).await
+        })?;
+        let age = |place: CommitPlace| present.age(place.incarnation, place.stamp.version()).as_secs();
         let (mut count, mut bytes, mut seconds) = (0, 0, 0);
         for level in 0..LAST_LEVEL {
             for unit in again!(units(store, keyspace, level))? {
                 count += 1;
                 bytes += unit.bytes;
-                if unit.begins.incarnation == *incarnation {
-                    let versions = now.get().saturating_sub(unit.begins.stamp.version().get());
-                    seconds = seconds.max(limits::time_of(versions).as_secs());
-                }
+                seconds = seconds.max(age(unit.begins));
             }
         }
+        let oldest = again!(front(store, keyspace, 0))?;
         self.stats.waiting_units.store(count, Ordering::Relaxed);
         self.stats.waiting_bytes.store(bytes, Ordering::Relaxed);
         self.stats.waiting_seconds.store(seconds, Ordering::Relaxed);
+        self.stats.queue_seconds.store(oldest.map_or(0, |oldest| age(oldest.place)), Ordering::Relaxed);
         Ok(())
     }
 
@@ -294,33 +372,49 @@ impl Merge {
             again!(queued(store, keyspace, unit))?.iter().map(|queued| queued.object).collect();
         // What came out of one unit below has no partition twice: merging it would change nothing.
         let mut is_done = unit.level > 0 && unit.first == unit.last;
+        let mut passed = Passed::default();
         for _ in 0..PASSES {
             if is_done {
                 break;
             }
             let sources = again!(sources(store, keyspace, &objects))?;
-            let merged = match self.pass(unit, &sources).await {
-                Ok(merged) => merged,
+            let outcome = self.pass(unit, &sources).await;
+            let buried = self.bury(&objects).await;
+            passed = match outcome {
+                Ok(passed) => passed,
                 Err(MergeError::Ended) => return Ok(()),
-                Err(_) if penstock_types::planted!("failed-unit-ended") => {
-                    is_done = true;
-                    break;
-                }
-                Err(error) => {
-                    self.bury(&objects).await?;
-                    return Err(error);
-                }
+                Err(_) if penstock_types::planted!("failed-unit-ended") => Passed::default(),
+                Err(error) => return Err(error),
             };
-            is_done = merged.left() == 0;
-            self.bury(&objects).await?;
+            buried?;
+            is_done = passed.left() == 0;
         }
         if !is_done {
-            add(&self.stats.failures, 1);
-            return Ok(());
+            return Err(MergeError::Disturbed);
         }
+        self.leave_unreadable(unit, &passed)?;
         if again!(end_unit(store, keyspace, *incarnation, unit))? {
             add(&self.stats.units, 1);
         }
+        Ok(())
+    }
+
+    /// What can't be read of a unit is left where it is, once that is certain.
+    fn leave_unreadable(&self, unit: &Unit, passed: &Passed) -> Result<(), MergeError> {
+        if passed.unreadable == 0 {
+            return Ok(());
+        }
+        if !self.patience.lock().is_enough(unit, passed.is_refused, Instant::now()) {
+            return Err(MergeError::Unreadable { batches: passed.unreadable, objects: passed.lost.len() });
+        }
+        add(&self.stats.unreadable, passed.unreadable);
+        tracing::error!(
+            level = unit.level,
+            batches = passed.unreadable,
+            lost_objects = passed.lost.len(),
+            such_as = ?passed.lost.first(),
+            "batches can't be read where the log says; they are not merged"
+        );
         Ok(())
     }
 

@@ -26,6 +26,8 @@ pub struct Turns {
 #[derive(Debug, Default)]
 struct State {
     paused_until: Option<Instant>,
+    /// The turn under way was begun before the pause.
+    interrupted: bool,
     /// Turns that were asked for, and how many of them have begun.
     asked: u64,
     begun: u64,
@@ -114,6 +116,7 @@ impl Turns {
 
     fn begin(&self, state: &mut State, now: Instant, is_asked: bool) -> Turn<'_> {
         state.running_since = Some(now);
+        state.interrupted = false;
         state.begun = state.asked;
         self.progress.0.store(0, Ordering::Relaxed);
         self.progress.1.store(0, Ordering::Relaxed);
@@ -130,14 +133,26 @@ impl Turns {
         number
     }
 
-    /// No turn begins for so long, but one that is asked for. What is under way goes on.
+    /// No turn begins for so long, but one that is asked for. What is under way goes on, unless the job looks whether it
+    /// [is interrupted](Self::is_interrupted).
     pub fn pause(&self, time: Duration) {
-        self.state.lock().paused_until = Some(Instant::now() + time);
+        let mut state = self.state.lock();
+        state.paused_until = Some(Instant::now() + time);
+        state.interrupted = true;
+    }
+
+    /// Whether the turn under way is to end soon, since somebody has paused the job after it began. What it leaves is
+    /// done in a later one.
+    pub fn is_interrupted(&self) -> bool {
+        self.state.lock().interrupted
     }
 
     /// Ends a pause.
     pub fn resume(&self) {
-        self.state.lock().paused_until = None;
+        let mut state = self.state.lock();
+        state.paused_until = None;
+        state.interrupted = false;
+        drop(state);
         self.changed.notify_one();
     }
 

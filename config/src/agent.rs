@@ -266,10 +266,13 @@ options! {
     /// said by Kafka's own options (`retention.ms`, `retention.bytes`), how often they are looked at by
     /// `log.retention.check.interval.ms`.
     pub struct CollectOptions {
-        /// How long an object that nothing refers to any more stays in the bucket: longer than any fetch takes, and than a
-        /// backup of the metadata is to be of use, since a restored backup may refer to it. It stays a few minutes longer,
-        /// for the metadata store's time may jump.
+        /// How long an object that nothing refers to any more, since its records have expired or were deleted, stays in the
+        /// bucket: longer than any fetch takes. It stays a few minutes longer, for the metadata store's time may jump.
         "collect.delay.ms" => delay: Duration = "15min", in "1s" to "30d";
+        /// How long an object stays whose records were merged into others; never shorter than `collect.delay.ms`. That is how
+        /// old a backup of the metadata may be and still be of use: restored, it refers to these objects, and what it refers to
+        /// that is gone can't be read any more. It costs the bytes of what was merged in so long, up to twice what was written.
+        "collect.merged.delay.ms" => merged_delay: Duration = "1d", in "1s" to "365d";
         /// How often it is looked for what can be deleted.
         "collect.interval.ms" => interval: Duration = "1min", in "1s" to "1d";
         /// How often the bucket is listed to find objects that were put and never committed. A listing costs a request
@@ -293,7 +296,8 @@ options! {
     pub struct MergeOptions {
         /// How often it is looked for what to merge.
         "merge.interval.ms" => interval: Duration = "10s", in "100ms" to "1d";
-        /// So many bytes are merged together, and held in memory while they are. More make larger contiguous pieces at once.
+        /// So many bytes are merged together, and held in memory while they are (more, where what an agent committed together has
+        /// more). Another copy of up to `merge.object.max.bytes` stands beside them. More make larger contiguous pieces at once.
         "merge.unit.bytes" => unit: ByteSize = "256MiB", in "4KiB" to "16GiB";
         /// What is older than this is merged even if it is less; never sooner than twice `seal.age.ms`. Short ages cost requests
         /// in idle clusters.

@@ -252,6 +252,8 @@ metrics! {
     MERGE_JOINED: Counter "penstock_merge_joined_index_values" in "values" by [];
     /// Batches that can't be merged, since the bucket doesn't hold what the log says: to be looked at.
     MERGE_UNREADABLE: Counter "penstock_merge_unreadable_batches" in "batches" by [];
+    /// Merged objects that nothing came to refer to, given up by this agent.
+    MERGE_GIVEN_UP: Counter "penstock_merge_given_up_outputs" in "objects" by [];
     /// Stretches of the log whose merging failed, and is begun again.
     MERGE_FAILURES: Counter "penstock_merge_failures" in "units" by [];
     /// Stretches of the log that are due to be merged, by whatever agent.
@@ -260,6 +262,8 @@ metrics! {
     MERGE_WAITING_BYTES: Gauge "penstock_merge_waiting_bytes" in "bytes" by [];
     /// How long ago the first batch in them was committed, by the metadata store's time.
     MERGE_WAITING_SECONDS: Gauge "penstock_merge_waiting_seconds" in "seconds" by [];
+    /// How long ago the oldest of what isn't merged was committed, due or not, by the metadata store's time.
+    MERGE_QUEUE_SECONDS: Gauge "penstock_merge_queue_seconds" in "seconds" by [];
 
     /// Commits of the embedded metadata store, by whether they succeeded or were refused for a conflict or their age.
     STORE_COMMITS: Counter "penstock_store_commits" in "transactions" by ["outcome"];

@@ -309,10 +309,12 @@ pub fn register_merge(metrics: &mut Metrics, merge: &Arc<Merge>) {
     count(metrics, metric::MERGE_BATCHES, |stats| &stats.batches);
     count(metrics, metric::MERGE_JOINED, |stats| &stats.joined);
     count(metrics, metric::MERGE_UNREADABLE, |stats| &stats.unreadable);
+    count(metrics, metric::MERGE_GIVEN_UP, |stats| &stats.given_up);
     count(metrics, metric::MERGE_FAILURES, |stats| &stats.failures);
     count(metrics, metric::MERGE_WAITING_UNITS, |stats| &stats.waiting_units);
     count(metrics, metric::MERGE_WAITING_BYTES, |stats| &stats.waiting_bytes);
     count(metrics, metric::MERGE_WAITING_SECONDS, |stats| &stats.waiting_seconds);
+    count(metrics, metric::MERGE_QUEUE_SECONDS, |stats| &stats.queue_seconds);
 }
 
 /// Adds the metrics of the embedded metadata store; without one they have no values.

@@ -45,6 +45,8 @@ use crate::produce::{Produce, ProduceParts, ProduceSettings};
 const VIEWS: usize = 20_000;
 /// Bytes of the index that a transaction of merging rewrites: far below what a transaction may have, and done in time.
 const SWAP_BYTES: u64 = 1_000_000;
+/// Bytes of a unit of what was merged before, at most: at the default pace a few minutes' work.
+const LEVEL_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 /// Partitions of all incremental fetch sessions together.
 const SESSION_PARTITIONS: usize = 1_000_000;
 
@@ -287,7 +289,9 @@ fn jump(config: &AgentConfig) -> Duration {
 
 fn collector_settings(config: &AgentConfig) -> CollectorSettings {
     let options = &config.collect;
-    CollectorSettings { delay: options.delay.saturating_add(jump(config)), interval: options.interval }
+    let delay = options.delay.saturating_add(jump(config));
+    let merged_delay = options.merged_delay.saturating_add(jump(config)).max(delay);
+    CollectorSettings { delay, merged_delay, interval: options.interval }
 }
 
 fn merge_settings(config: &AgentConfig) -> MergeSettings {
@@ -301,6 +305,7 @@ fn merge_settings(config: &AgentConfig) -> MergeSettings {
         age: options.age.max(settle),
         level_age: options.level_age.max(settle),
         section_bytes: options.section.get(),
+        level_bytes: LEVEL_BYTES,
         object_bytes: options.object_max.get(),
         // Small outputs are swapped in small steps.
         swap_bytes: SWAP_BYTES.min(options.object_max.get() / 8),

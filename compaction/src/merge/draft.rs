@@ -13,6 +13,8 @@ use super::inputs::Inputs;
 
 /// Partitions of one swap.
 const SWAP_PARTITIONS: usize = 200;
+/// Batches of one output: what is known of so many takes some 60 MB beside their bytes.
+const MOST_BATCHES: u64 = 250_000;
 
 /// An entry of the index whose bytes are to be copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,11 +35,13 @@ pub(super) struct Place {
     bytes: u64,
 }
 
-/// What of a page of the index is to be copied, and which of its values refer to it; `None` for nothing.
+/// What of a page of the index is to be copied, and which of its values refer to it; `None` for nothing. What ends at or below
+/// `drafted` is in an output already: values that were joined meanwhile are met again.
 pub(super) fn pieces(
     partition: TopicPartition,
     page: &WindowPage,
     inputs: &Inputs,
+    drafted: &mut Offset,
 ) -> Option<(Place, Vec<Piece>)> {
     let mut pieces = Vec::new();
     let mut place: Option<Place> = None;
@@ -46,9 +50,11 @@ pub(super) fn pieces(
         for entry in &found.value.entries {
             let LogRow::Data { object, position, batches, .. } = &entry.row else { continue };
             // What lies below the log start is about to be trimmed.
-            if !inputs.has(*object) || entry.end_offset() <= page.log_start {
+            let end = entry.end_offset();
+            if !inputs.has(*object) || end <= page.log_start || end <= *drafted {
                 continue;
             }
+            *drafted = end;
             let known = entry.batches().filter(|batch| matches!(batch.source, BatchSource::Object { .. }));
             pieces.push(Piece {
                 partition,
@@ -61,6 +67,12 @@ pub(super) fn pieces(
                         leader_epoch: batch.leader_epoch,
                         length: batch.facts.length,
                         records: batch.facts.records,
+                        base_timestamp: batch.facts.base_timestamp,
+                        max_timestamp: batch.facts.max_timestamp,
+                        producer: batch
+                            .facts
+                            .producer
+                            .map(|producer| (producer.id, producer.epoch, producer.base_sequence)),
                     })
                     .collect(),
             });
@@ -82,20 +94,27 @@ pub(super) fn pieces(
 pub(super) struct Draft {
     pub(super) pieces: Vec<Piece>,
     pub(super) bytes: u64,
+    batches: u64,
     places: Vec<Place>,
 }
 
 impl Draft {
     pub(super) fn add(&mut self, place: Place, piece: Piece) {
         self.bytes += piece.length;
+        self.batches += piece.batches.len() as u64;
         self.pieces.push(piece);
         if self.places.last() != Some(&place) {
             self.places.push(place);
         }
     }
 
+    /// Whether it is to be written before so many bytes more are added.
+    pub(super) fn is_full(&self, more: u64, object_bytes: u64) -> bool {
+        !self.pieces.is_empty() && (self.bytes + more > object_bytes || self.batches >= MOST_BATCHES)
+    }
+
     pub(super) fn batches(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.batches.len() as u64).sum()
+        self.batches
     }
 
     /// Where the bytes of the pieces are.

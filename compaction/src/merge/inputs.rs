@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
+use penstock_metadata::merging::Source;
 use penstock_storage::bucket::{Bucket, BucketError, ErrorClass};
 use penstock_storage::object::{Footer, FooterError, READ_TAIL_BYTES, object_key};
 use penstock_types::{ObjectId, TopicPartition};
@@ -17,7 +19,7 @@ const AT_ONCE: usize = 4;
 /// Ranges with less than this between them are read by one request.
 const GAP: u64 = 256 * 1024;
 /// Bytes of one request.
-const LONGEST: u64 = 32 * 1024 * 1024;
+const LONGEST: u64 = 8 * 1024 * 1024;
 
 /// What a unit's objects hold.
 #[derive(Debug, Default)]
@@ -28,6 +30,8 @@ pub(super) struct Inputs {
     pub(super) partitions: BTreeMap<TopicPartition, u64>,
     /// Whole objects, if they are held.
     held: BTreeMap<ObjectId, Bytes>,
+    /// Objects that can't be opened.
+    pub(super) lost: Vec<Source>,
 }
 
 /// Reads from the bucket, paced and counted.
@@ -36,6 +40,8 @@ pub(super) struct Reading<'a> {
     pub(super) bucket: &'a Bucket,
     pub(super) pace: &'a Pace,
     pub(super) stats: &'a MergeStats,
+    /// Whether the bucket has refused to give something that is there, as far as can be told.
+    pub(super) refused: &'a AtomicBool,
 }
 
 impl Reading<'_> {
@@ -47,8 +53,7 @@ impl Reading<'_> {
                 self.count(tail.len() as u64);
                 Ok(Some((tail, size)))
             }
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => self.none_of(object, error),
         }
     }
 
@@ -60,9 +65,23 @@ impl Reading<'_> {
                 self.count(bytes.len() as u64);
                 Ok(Some(bytes))
             }
-            Err(error) if error.is_not_found() || error.class == ErrorClass::OutOfRange => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => self.none_of(object, error),
         }
+    }
+
+    /// Nothing can be had of one object: that is no reason to leave the others. What ails the bucket is.
+    fn none_of<T>(&self, object: ObjectId, error: BucketError) -> Result<Option<T>, BucketError> {
+        match error.class {
+            ErrorClass::NotFound | ErrorClass::OutOfRange => {}
+            ErrorClass::Denied | ErrorClass::Corrupted | ErrorClass::Precondition | ErrorClass::Other => {
+                self.refused.store(true, Ordering::Relaxed);
+            }
+            ErrorClass::Throttled | ErrorClass::Unavailable | ErrorClass::Timeout | ErrorClass::Full => {
+                return Err(error);
+            }
+        }
+        tracing::debug!(%object, %error, "an object to be merged can't be read");
+        Ok(None)
     }
 
     fn count(&self, bytes: u64) {
@@ -74,18 +93,23 @@ impl Reading<'_> {
 impl Inputs {
     /// Reads what the objects hold. With `hold` they are read whole, with one request each, and kept.
     ///
-    /// An object that isn't there, or has no footer, is left out: nothing of it can be copied.
+    /// An object that isn't there, that the bucket refuses to give, or that has no footer is left out: nothing of it can be
+    /// copied.
     pub(super) async fn open(
         reading: Reading<'_>,
-        sources: &[(ObjectId, u64)],
+        sources: &[Source],
         hold: bool,
     ) -> Result<Self, BucketError> {
         let mut inputs = Self::default();
         let mut opened = futures::stream::iter(sources.iter().copied())
-            .map(|(object, size)| open(reading, object, size, hold))
+            .map(|source| async move { Ok((source, open(reading, source, hold).await?)) })
             .buffered(AT_ONCE);
-        while let Some((object, opened)) = opened.try_next().await? {
-            let Some((footer, whole)) = opened else { continue };
+        while let Some((source, opened)) = opened.try_next().await? {
+            let Some((footer, whole)) = opened else {
+                inputs.lost.push(source);
+                continue;
+            };
+            let object = source.object;
             add(&reading.stats.inputs, 1);
             for section in &footer.sections {
                 *inputs.partitions.entry(section.partition).or_default() += section.length;
@@ -127,9 +151,16 @@ impl Inputs {
             .buffer_unordered(AT_ONCE);
         while let Some((request, bytes)) = reads.try_next().await? {
             let Some(bytes) = bytes else { continue };
+            let used: u64 = request.wanted.iter().map(|index| wanted[*index].2).sum();
+            // Else what lies between would be held with what is wanted.
+            let is_sparse = used < bytes.len() as u64 / 2;
             for index in request.wanted {
                 let (_, position, length) = wanted[index];
-                found[index] = slice(&bytes, position - request.range.start, length);
+                let found_here = slice(&bytes, position - request.range.start, length);
+                found[index] = match found_here {
+                    Some(slice) if is_sparse => Some(Bytes::copy_from_slice(&slice)),
+                    slice => slice,
+                };
             }
         }
         drop(reads);
@@ -139,36 +170,31 @@ impl Inputs {
 
 type Opened = Option<(Footer, Option<Bytes>)>;
 
-async fn open(
-    reading: Reading<'_>,
-    object: ObjectId,
-    size: u64,
-    hold: bool,
-) -> Result<(ObjectId, Opened), BucketError> {
+async fn open(reading: Reading<'_>, source: Source, hold: bool) -> Result<Opened, BucketError> {
+    let Source { object, size, .. } = source;
     // A store refuses to give the last bytes of nothing.
     let wanted = if hold { size.max(1) } else { READ_TAIL_BYTES };
     let Some((mut tail, mut object_bytes)) = reading.suffix(object, wanted).await? else {
-        tracing::warn!(%object, "an object to be merged is not in the bucket");
-        return Ok((object, None));
+        return Ok(None);
     };
     let mut parsed = Footer::parse(&tail, object_bytes);
     if let Err(FooterError::Incomplete { tail_bytes }) = parsed {
-        let Some(longer) = reading.suffix(object, tail_bytes).await? else { return Ok((object, None)) };
+        let Some(longer) = reading.suffix(object, tail_bytes).await? else { return Ok(None) };
         (tail, object_bytes) = longer;
         parsed = Footer::parse(&tail, object_bytes);
     }
     match parsed {
         Ok(footer) if footer.id == object => {
             let whole = (hold && tail.len() as u64 == object_bytes).then_some(tail);
-            Ok((object, Some((footer, whole))))
+            Ok(Some((footer, whole)))
         }
         Ok(footer) => {
-            tracing::error!(%object, other = %footer.id, "an object to be merged says that it is another");
-            Ok((object, None))
+            tracing::debug!(%object, other = %footer.id, "an object to be merged says that it is another");
+            Ok(None)
         }
         Err(error) => {
-            tracing::error!(%object, %error, "an object to be merged has no footer that can be read");
-            Ok((object, None))
+            tracing::debug!(%object, %error, "an object to be merged has no footer that can be read");
+            Ok(None)
         }
     }
 }
@@ -223,8 +249,8 @@ mod tests {
             (id(1), mib, mib),
             (id(1), 2 * mib + GAP, mib),
             (id(1), 4 * mib, mib),
-            (id(2), 5 * mib, 40 * mib),
-            (id(2), 45 * mib, 1),
+            (id(2), 5 * mib, 9 * mib),
+            (id(2), 14 * mib, 1),
         ];
         let found = requests(&wanted, &[0, 1, 2, 3, 4, 5]);
         let ranges: Vec<_> = found.iter().map(|request| (request.object, request.range.clone())).collect();
@@ -233,8 +259,8 @@ mod tests {
             [
                 (id(1), 0..3 * mib + GAP),
                 (id(1), 4 * mib..5 * mib),
-                (id(2), 5 * mib..45 * mib),
-                (id(2), 45 * mib..45 * mib + 1),
+                (id(2), 5 * mib..14 * mib),
+                (id(2), 14 * mib..14 * mib + 1),
             ]
         );
         assert_eq!(found[0].wanted, [0, 1, 2]);

@@ -37,6 +37,7 @@ fn settings() -> MergeSettings {
         unit_bytes: 1 << 20,
         age: Duration::ZERO,
         level_age: Duration::from_secs(86_400),
+        level_bytes: 1 << 40,
         section_bytes: 1 << 20,
         object_bytes: 1 << 20,
         swap_bytes: 1 << 20,
@@ -154,8 +155,9 @@ async fn check_counts(world: &World, partitions: &[TopicPartition]) {
 
 /// Buries, collects and sweeps until nothing more goes.
 async fn clean(world: &World) {
-    let collector =
-        Collector::new(world.parts(), CollectorSettings { delay: DELAY, interval: Duration::from_secs(1) });
+    let second = Duration::from_secs(1);
+    let settings = CollectorSettings { delay: DELAY, merged_delay: DELAY, interval: second };
+    let collector = Collector::new(world.parts(), settings);
     let lag = Duration::from_secs(3_600);
     let sweeper = Sweeper::new(world.parts(), SweeperSettings { lag, interval: lag });
     for _ in 0..3 {
@@ -426,7 +428,7 @@ impl Model {
     /// Collects and sweeps with hardly any delay, as far as that goes among faults.
     async fn clean_some(&self) {
         let second = Duration::from_secs(1);
-        let settings = CollectorSettings { delay: second * 60, interval: second };
+        let settings = CollectorSettings { delay: second * 60, merged_delay: second * 60, interval: second };
         let collector = Collector::new(self.world.parts(), settings);
         let lag = second * self.numbers.below(5) as u32;
         let sweeper = Sweeper::new(self.world.parts(), SweeperSettings { lag, interval: second });

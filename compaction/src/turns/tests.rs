@@ -69,3 +69,19 @@ async fn a_job_that_is_cancelled_in_its_turn_has_ended_it() {
     assert!(tokio::time::timeout(MINUTE, works).await.is_err());
     assert_eq!((turns.status().running_for, turns.status().turns), (None, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_interrupts_a_long_turn_and_none_that_begins_later() {
+    let turns = Turns::new("job", "does nothing");
+    let turn = turns.next(MINUTE).await;
+    assert!(!turns.is_interrupted());
+    turns.pause(MINUTE);
+    assert!(turns.is_interrupted());
+    turns.resume();
+    assert!(!turns.is_interrupted());
+    turns.pause(MINUTE);
+    drop(turn);
+    turns.ask();
+    let asked = turns.next(MINUTE).await;
+    assert!(asked.is_asked() && !turns.is_interrupted(), "who asks knows of the pause");
+}

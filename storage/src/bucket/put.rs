@@ -36,10 +36,23 @@ struct Answer {
 /// What an upload has behind it.
 struct Progress {
     begun: Instant,
+    haste: Haste,
     attempts: u32,
     hedged: bool,
     outcome: Outcome,
 }
+
+/// How urgent an upload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// Clients wait for it.
+    Hedged,
+    /// Nobody does.
+    Unhurried,
+}
+
+/// How much longer than others an unhurried request may take.
+const PATIENCE: u32 = 8;
 
 impl Bucket {
     /// Writes the object `key`, whole, from `chunks` without copying them. Returns once it is durable.
@@ -56,13 +69,42 @@ impl Bucket {
         chunks: Vec<Bytes>,
         deadline: Instant,
     ) -> Result<PutOutcome, BucketError> {
+        self.hedging.earn();
+        self.put_with(key, chunks, deadline, Haste::Hedged).await
+    }
+
+    /// The same for what no client waits for: it is never sent twice at a time, takes nothing from the budget for that nor
+    /// adds to it, doesn't count among the latencies, and each request may take longer before it is given up.
+    ///
+    /// # Errors
+    /// As [`Bucket::put`].
+    pub async fn put_unhurried(
+        &self,
+        key: &str,
+        chunks: Vec<Bytes>,
+        deadline: Instant,
+    ) -> Result<PutOutcome, BucketError> {
+        self.put_with(key, chunks, deadline, Haste::Unhurried).await
+    }
+
+    async fn put_with(
+        &self,
+        key: &str,
+        chunks: Vec<Bytes>,
+        deadline: Instant,
+        haste: Haste,
+    ) -> Result<PutOutcome, BucketError> {
         let location = self.location(Operation::Put, key)?;
         let payload: PutPayload = chunks.into_iter().collect();
         let bytes = payload.content_length() as u64;
-        self.hedging.earn();
         let mut backoff = Backoff::new(&self.options);
-        let mut progress =
-            Progress { begun: Instant::now(), attempts: 0, hedged: false, outcome: Outcome::DidNotHappen };
+        let mut progress = Progress {
+            begun: Instant::now(),
+            haste,
+            attempts: 0,
+            hedged: false,
+            outcome: Outcome::DidNotHappen,
+        };
         loop {
             let failure = match self.put_round(&location, &payload, bytes, deadline, &mut progress).await {
                 Ok(etag) => return Ok(self.put_succeeded(bytes, etag, &progress)),
@@ -83,7 +125,9 @@ impl Bucket {
         let elapsed = progress.begun.elapsed();
         BucketStats::add(&self.stats.puts, 1);
         BucketStats::add(&self.stats.put_bytes, bytes);
-        self.stats.put_latency.record(elapsed);
+        if progress.haste == Haste::Hedged {
+            self.stats.put_latency.record(elapsed);
+        }
         PutOutcome { etag, attempts: progress.attempts, hedged: progress.hedged, elapsed }
     }
 
@@ -98,10 +142,16 @@ impl Bucket {
         progress: &mut Progress,
     ) -> Result<Option<String>, Failure> {
         let mut requests = FuturesUnordered::new();
-        let send = |hedge| self.put_once(location, payload.clone(), bytes, deadline, hedge);
+        let haste = progress.haste;
+        let send = |hedge| {
+            let patience = if haste == Haste::Hedged { 1 } else { PATIENCE };
+            let limit = self.options.attempt_timeout(bytes).saturating_mul(patience);
+            let limit = limit.min(deadline.saturating_duration_since(Instant::now()));
+            self.put_once(location, payload.clone(), limit, hedge)
+        };
         requests.push(send(false));
         progress.attempts += 1;
-        let delay = self.hedging.delay(bytes);
+        let delay = self.hedging.delay(bytes).filter(|_| haste == Haste::Hedged);
         let hedge_at = pause_until(Instant::now() + delay.unwrap_or(Duration::ZERO));
         tokio::pin!(hedge_at);
         let mut may_hedge = delay.is_some();
@@ -110,7 +160,9 @@ impl Bucket {
                 biased;
                 Some(answer) = requests.next() => match answer.result {
                     Ok(etag) => {
-                        self.hedging.record(bytes, answer.latency);
+                        if haste == Haste::Hedged {
+                            self.hedging.record(bytes, answer.latency);
+                        }
                         BucketStats::add(&self.stats.hedge_wins, u64::from(answer.hedge));
                         return Ok(etag);
                     }
@@ -139,17 +191,9 @@ impl Bucket {
         }
     }
 
-    async fn put_once(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        bytes: u64,
-        deadline: Instant,
-        hedge: bool,
-    ) -> Answer {
+    async fn put_once(&self, location: &Path, payload: PutPayload, limit: Duration, hedge: bool) -> Answer {
         let begun = Instant::now();
         BucketStats::add(&self.stats.put_requests, 1);
-        let limit = self.time_for_attempt(bytes, deadline);
         let options = PutOptions { mode: PutMode::Overwrite, ..PutOptions::default() };
         let result = match timeout(limit, self.store.put_opts(location, payload, options)).await {
             Ok(Ok(done)) => Ok(done.e_tag),

@@ -121,6 +121,23 @@ async fn a_slow_upload_is_overtaken_by_its_second_copy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_is_never_sent_twice_at_a_time() {
+    let (store, bucket) = faulty(SEED, &BucketOptions::default());
+    let limit = BucketOptions::default().attempt_timeout;
+    let slow = FaultRates { slow: 1000, slow_by: limit * 2..limit * 3, ..FaultRates::default() };
+    store.set(on_puts(slow));
+    for i in 0..20 {
+        let put = bucket.put_unhurried(&format!("k{i}"), data(), within(600)).await.expect("an upload");
+        assert!(!put.hedged && put.attempts == 1 && put.elapsed > limit, "it takes its time");
+    }
+    let stats = bucket.stats().snapshot();
+    assert_eq!((stats.hedges, stats.puts, stats.put_requests), (0, 20, 20));
+    store.set(Faults::default());
+    let hurried = bucket.put("k", data(), within(60)).await.expect("an upload");
+    assert_eq!(hurried.attempts, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn hedges_stay_within_their_budget() {
     let (store, bucket) = faulty(SEED, &BucketOptions::default());
     for i in 0..100 {

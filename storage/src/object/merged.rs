@@ -5,7 +5,9 @@
 //! was merged can be read again, in its order, from the bucket alone.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use penstock_types::{LeaderEpoch, ObjectId, Offset, TimestampMs, TopicPartition};
+use penstock_types::{
+    LeaderEpoch, ObjectId, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicPartition,
+};
 
 use super::builder::DataObject;
 use super::footer::{Footer, SectionPlacement};
@@ -28,6 +30,12 @@ pub struct KnownBatch {
     pub length: u32,
     /// Offsets that it takes.
     pub records: u32,
+    /// Timestamp of its first record.
+    pub base_timestamp: TimestampMs,
+    /// Largest timestamp.
+    pub max_timestamp: TimestampMs,
+    /// Its idempotent producer, if it has one: id, epoch, sequence of the first record.
+    pub producer: Option<(ProducerId, ProducerEpoch, Sequence)>,
 }
 
 /// Why bytes are not the batches that they should be.
@@ -195,9 +203,13 @@ fn check(run: &Bytes, batches: &[KnownBatch]) -> Result<Vec<BatchHeader>, Merged
         at += batch.len();
         let header = BatchHeader::parse(batch).map_err(|error| MergedError::Batch { offset, error })?;
         let records = i64::from(header.last_offset_delta) + 1;
+        let producer = (header.producer_id, header.producer_epoch, header.base_sequence);
         let differs = [
             (header.size_bytes() != batch.len(), "length"),
             (records != i64::from(known.records), "number of offsets"),
+            (header.base_timestamp != known.base_timestamp, "first timestamp"),
+            (header.max_timestamp != known.max_timestamp, "largest timestamp"),
+            (header.has_producer_id().then_some(producer) != known.producer, "producer or sequence"),
         ];
         if let Some((_, what)) = differs.into_iter().find(|(differs, _)| *differs) {
             return Err(MergedError::Mismatch { offset, what });
@@ -229,8 +241,16 @@ mod tests {
     }
 
     fn known(bytes: &Bytes, offset: i64, records: u32) -> KnownBatch {
-        let leader_epoch = LeaderEpoch::new(3);
-        KnownBatch { base_offset: Offset::at(offset), leader_epoch, length: bytes.len() as u32, records }
+        let BatchHeader { base_timestamp, max_timestamp, .. } = BatchHeader::parse(bytes).expect("a batch");
+        KnownBatch {
+            base_offset: Offset::at(offset),
+            leader_epoch: LeaderEpoch::new(3),
+            length: bytes.len() as u32,
+            records,
+            base_timestamp,
+            max_timestamp,
+            producer: None,
+        }
     }
 
     #[test]
@@ -278,6 +298,13 @@ mod tests {
         assert!(matches!(wrong, Err(MergedError::Mismatch { what: "number of offsets", .. })));
         let longer = KnownBatch { length: good.len() as u32 + 1, ..known(&good, 0, 2) };
         assert!(matches!(add(&mut builder, &good, longer), Err(MergedError::Length { .. })));
+        // A sound batch of the same size from another place.
+        for (timestamp, other) in [(6, "first timestamp"), (5, "producer or sequence")] {
+            let twin = batch(timestamp, 2, 10);
+            let producer = (timestamp == 5).then(|| (ProducerId::new(1), ProducerEpoch::new(0), Sequence::ZERO));
+            let wrong = add(&mut builder, &twin, KnownBatch { producer, ..known(&good, 0, 2) });
+            assert!(matches!(wrong, Err(MergedError::Mismatch { what, .. }) if what == other), "{wrong:?}");
+        }
         for at in 17..good.len() {
             let mut damaged = good.to_vec();
             damaged[at] ^= 0x40;
