@@ -242,8 +242,7 @@ impl Collector {
         let CollectorParts { store, keyspace, cluster, bucket, .. } = &self.parts;
         let mut after = None;
         loop {
-            let queue =
-                again!(due(store, keyspace, cluster.incarnation, was_merged, delay, after.as_ref()))?;
+            let queue = again!(due(store, keyspace, cluster.incarnation, was_merged, delay, after.as_ref()))?;
             after = queue.last;
             for wrong in &queue.wrong {
                 self.stats.contradictions.fetch_add(1, Ordering::Relaxed);

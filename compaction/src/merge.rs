@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use penstock_metadata::burial::bury;
 use penstock_metadata::keys::Keyspace;
 use penstock_metadata::keys::merge_queue::{CommitPlace, LAST_LEVEL};
@@ -33,7 +34,6 @@ use penstock_metadata::merging::{CutRules, cut_unit, end_unit, front, queued, so
 use penstock_metadata::present::Present;
 use penstock_metadata::topics::TopicCatalog;
 use penstock_storage::bucket::{Bucket, BucketError};
-use parking_lot::Mutex;
 use penstock_types::{Incarnation, ObjectId, Randomness, pause};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -164,7 +164,9 @@ pub enum MergeError {
     #[error("others have changed the log in each pass")]
     Disturbed,
     /// Everything is merged but what can't be read: it is looked for again before that is believed.
-    #[error("{batches} batches can't be read where the log says, in {objects} objects that can't be opened and in others")]
+    #[error(
+        "{batches} batches can't be read where the log says, in {objects} objects that can't be opened and in others"
+    )]
     Unreadable {
         /// How many.
         batches: u64,

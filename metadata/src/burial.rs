@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use penstock_types::{Incarnation, ObjectId};
 
-use crate::keys::object::{self, ObjectRow, ObjectState};
 use crate::keys::dead::{self, DeadCount};
+use crate::keys::object::{self, ObjectRow, ObjectState};
 use crate::keys::{Family, Keyspace, garbage};
 use crate::kv::{
     Isolation, Priority, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, prefixed,

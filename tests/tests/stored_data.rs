@@ -31,6 +31,8 @@ const IN_A_HURRY: &[&str] = &[
     "--set",
     "collect.delay.ms=1s",
     "--set",
+    "collect.merged.delay.ms=1s",
+    "--set",
     "collect.interval.ms=1s",
     "--set",
     "sweep.interval.ms=2s",

@@ -10,7 +10,8 @@ use crate::testing::{World, keys, partition};
 const DELAY: Duration = Duration::from_secs(600);
 
 fn job(world: &World) -> Arc<Collector> {
-    let settings = CollectorSettings { delay: DELAY, merged_delay: DELAY * 3, interval: Duration::from_secs(60) };
+    let settings =
+        CollectorSettings { delay: DELAY, merged_delay: DELAY * 3, interval: Duration::from_secs(60) };
     Collector::new(world.parts(), settings)
 }
 

@@ -181,3 +181,58 @@ impl Built {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use penstock_metadata::fold::LogEntry;
+    use penstock_metadata::keys::index::PackedIndex;
+    use penstock_metadata::keys::log::BatchFacts;
+    use penstock_metadata::merging::WindowValue;
+    use penstock_types::{
+        BatchPosition, Incarnation, LeaderEpoch, PartitionIndex, StoreVersion, TopicId, Versionstamp,
+    };
+
+    use super::*;
+
+    fn entry(object: ObjectId, offset: i64) -> LogEntry {
+        let facts = BatchFacts {
+            length: 100,
+            records: 5,
+            flags: 0,
+            base_timestamp: 1,
+            max_timestamp: 2,
+            producer: None,
+        };
+        let (leader_epoch, position) = (LeaderEpoch::new(0), offset as u64 * 20);
+        let stamp = Versionstamp::new(StoreVersion::new(offset as u64), 0);
+        LogEntry {
+            at: BatchPosition { incarnation: Incarnation::FIRST, stamp, n: 0 },
+            base_offset: Offset::at(offset),
+            row: LogRow::Data { leader_epoch, object, position, batches: vec![facts] },
+        }
+    }
+
+    fn page(object: ObjectId, offsets: &[i64]) -> WindowPage {
+        let entries: Vec<LogEntry> = offsets.iter().map(|offset| entry(object, *offset)).collect();
+        let last = Offset::at(offsets[offsets.len() - 1] + 4);
+        let value = PackedIndex { entries, max_timestamp_so_far: 2, section_end: None };
+        WindowPage { log_start: Offset::at(5), values: vec![WindowValue { last, bytes: 300, value }] }
+    }
+
+    #[test]
+    fn what_is_met_again_is_copied_once() {
+        let topic = TopicId::from_bytes([1; 16]);
+        let partition = TopicPartition { topic, partition: PartitionIndex::new(0) };
+        let object = ObjectId::new(Incarnation::FIRST, StoreVersion::new(1), 1);
+        let inputs = Inputs::of(&[object]);
+        let mut drafted = Offset::ZERO;
+        let mut offsets = |page: &WindowPage| -> Vec<u64> {
+            let found = pieces(partition, page, &inputs, &mut drafted);
+            found.map_or(Vec::new(), |(_, pieces)| pieces.iter().map(|piece| piece.position / 20).collect())
+        };
+        assert_eq!(offsets(&page(object, &[0, 5, 10])), [5, 10], "the first is below the log start");
+        // Another merge has joined that value with the next.
+        assert_eq!(offsets(&page(object, &[5, 10, 15])), [15]);
+        assert_eq!(offsets(&page(object, &[5, 10, 15])), []);
+    }
+}

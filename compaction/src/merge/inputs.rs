@@ -123,6 +123,11 @@ impl Inputs {
         Ok(inputs)
     }
 
+    #[cfg(test)]
+    pub(super) fn of(objects: &[ObjectId]) -> Self {
+        Self { objects: objects.iter().copied().collect(), ..Self::default() }
+    }
+
     /// Whether an object is among them.
     pub(super) fn has(&self, object: ObjectId) -> bool {
         self.objects.contains(&object)
@@ -236,9 +241,62 @@ fn requests(wanted: &[(ObjectId, u64, u64)], order: &[usize]) -> Vec<Request> {
 
 #[cfg(test)]
 mod tests {
+    use penstock_storage::bucket::{Operation, Outcome};
     use penstock_types::{Incarnation, StoreVersion};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ails_one_object_and_what_ails_the_bucket_are_told_apart() {
+        let world = crate::testing::World::without_topics().await;
+        let (pace, stats, refused) = (Pace::new(1, 1), MergeStats::default(), AtomicBool::new(false));
+        let reading = Reading { bucket: &world.bucket, pace: &pace, stats: &stats, refused: &refused };
+        let object = ObjectId::new(Incarnation::FIRST, StoreVersion::new(1), 1);
+        let none_of = |class| {
+            refused.store(false, Ordering::Relaxed);
+            let error = BucketError {
+                operation: Operation::Get,
+                key: object_key(object),
+                class,
+                outcome: Outcome::DidNotHappen,
+                attempts: 1,
+                detail: String::new(),
+            };
+            let is_none = matches!(reading.none_of::<()>(object, error), Ok(None));
+            (is_none, refused.load(Ordering::Relaxed))
+        };
+        for class in [ErrorClass::NotFound, ErrorClass::OutOfRange] {
+            assert_eq!(none_of(class), (true, false), "it is gone");
+        }
+        for class in [ErrorClass::Denied, ErrorClass::Corrupted, ErrorClass::Other] {
+            assert_eq!(none_of(class), (true, true), "it may be given later");
+        }
+        for class in [ErrorClass::Throttled, ErrorClass::Unavailable, ErrorClass::Timeout] {
+            assert_eq!(none_of(class), (false, false), "nothing can be told of it");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lies_between_is_not_held_with_what_is_wanted() {
+        let world = crate::testing::World::without_topics().await;
+        let object = ObjectId::new(Incarnation::FIRST, StoreVersion::new(1), 1);
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+        let body: Vec<u8> = (0..200_000_u32).map(|at| (at / 1_000) as u8).collect();
+        world.bucket.put(&object_key(object), vec![body.into()], deadline).await.expect("an upload");
+        let (pace, stats, refused) = (Pace::new(1 << 30, 1_000), MergeStats::default(), AtomicBool::new(false));
+        let reading = Reading { bucket: &world.bucket, pace: &pace, stats: &stats, refused: &refused };
+        let read = async |wanted: &[(ObjectId, u64, u64)]| -> Vec<Bytes> {
+            let found = Inputs::default().read(reading, wanted).await.expect("a bucket");
+            found.into_iter().map(|bytes| bytes.expect("there")).collect()
+        };
+        let apart = |found: &[Bytes]| (found[1].as_ptr() as usize).wrapping_sub(found[0].as_ptr() as usize);
+        let dense = read(&[(object, 1_000, 90_000), (object, 91_000, 90_000)]).await;
+        assert_eq!(apart(&dense), 90_000, "slices of one buffer");
+        let sparse = read(&[(object, 1_000, 1_000), (object, 150_000, 1_000)]).await;
+        assert_ne!(apart(&sparse), 149_000);
+        assert_eq!(stats.gets.load(Ordering::Relaxed), 2, "a request each");
+        assert!(sparse[0].iter().all(|byte| *byte == 1) && sparse[1].iter().all(|byte| *byte == 150));
+    }
 
     #[test]
     fn neighbours_are_read_together() {

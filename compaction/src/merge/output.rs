@@ -34,7 +34,8 @@ impl Merge {
         let Built { builder, copies, .. } = built;
         let (output, object) = self.announce(unit, builder).await?;
         let early = penstock_types::planted!("swap-before-put");
-        let mut swapped = if early { self.swap_all(unit, &output, &copies, swaps.clone()).await } else { Ok(0) };
+        let mut swapped =
+            if early { self.swap_all(unit, &output, &copies, swaps.clone()).await } else { Ok(0) };
         let put = self.put(&output, &object).await;
         if !early {
             swapped = match put {
@@ -73,13 +74,8 @@ impl Merge {
         let object = builder.finish(id);
         let level = unit.level + 1;
         let is_long = body >= self.settings.section_bytes.saturating_mul(u64::from(sections));
-        let output = Output {
-            id,
-            size: object.length(),
-            level,
-            sections,
-            queues: level < LAST_LEVEL && !is_long,
-        };
+        let output =
+            Output { id, size: object.length(), level, sections, queues: level < LAST_LEVEL && !is_long };
         again!(async {
             match announce(store, keyspace, *incarnation, &output).await {
                 Ok(()) => Ok(Ok(())),

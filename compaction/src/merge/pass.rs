@@ -56,7 +56,8 @@ impl Merge {
         let MergeParts { bucket, topics, .. } = &self.parts;
         let reading = Reading { bucket, pace: &self.pace, stats: &self.stats, refused: &refused };
         let inputs = Inputs::open(reading, sources, unit.level == 0).await?;
-        let mut pass = Pass { merge: self, unit, inputs, reading, draft: Draft::default(), passed: Passed::default() };
+        let mut pass =
+            Pass { merge: self, unit, inputs, reading, draft: Draft::default(), passed: Passed::default() };
         for lost in &pass.inputs.lost {
             pass.passed.not_readable(lost.alive);
             pass.passed.lost.push(lost.object);

@@ -71,7 +71,8 @@ mod tests {
     use super::*;
 
     fn unit(level: u8, last: u8) -> Unit {
-        let place = CommitPlace { incarnation: Incarnation::FIRST, stamp: Versionstamp::from_bytes([last; 10]) };
+        let place =
+            CommitPlace { incarnation: Incarnation::FIRST, stamp: Versionstamp::from_bytes([last; 10]) };
         Unit { level, first: place, last: place, begins: place, objects: 1, bytes: 1 }
     }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use penstock_types::{Incarnation, ObjectId, StoreVersion};
 
-use crate::keys::{Keyspace, dead};
 use crate::keys::merge_queue::{self, CommitPlace, Queued};
 use crate::keys::merge_unit::{self, Unit};
 use crate::keys::object::{self, ObjectRow, ObjectState};
+use crate::keys::{Keyspace, dead};
 use crate::kv::{
     Isolation, Priority, RangeOptions, SharedStore, StoreError, WriteConflict, limits, single_key,
 };

@@ -20,8 +20,13 @@ use crate::testing::{BATCH_BYTES, INCARNATION, World, partition};
 use crate::view::TailView;
 use crate::views::Views;
 
-const NOW: CutRules =
-    CutRules { settle: Duration::ZERO, bytes: u64::MAX, section_bytes: u64::MAX, level_bytes: u64::MAX, age: Duration::ZERO };
+const NOW: CutRules = CutRules {
+    settle: Duration::ZERO,
+    bytes: u64::MAX,
+    section_bytes: u64::MAX,
+    level_bytes: u64::MAX,
+    age: Duration::ZERO,
+};
 
 /// What a worker would copy of a unit into an output: everything that the index has of its objects.
 struct Transfer {
@@ -498,6 +503,48 @@ async fn levels_above_wait_for_what_comes_before() {
     assert_eq!(world.object(of_above.output.id).await.expect("a row").level, 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_output_that_nothing_refers_to_can_be_given_up_and_is_never_referred_to_then() {
+    let world = World::new().await;
+    mixed(&world).await;
+    let unit = world.cut(0).await.expect("a unit");
+    let (one, other) = (world.transfer(&unit, &[0], 1).await, world.transfer(&unit, &[1], 2).await);
+    let given_up = async |transfer: &Transfer| {
+        give_up(&world.store, &world.keyspace, INCARNATION, transfer.output.id).await.expect("a store")
+    };
+    assert!(given_up(&one).await);
+    assert!(!given_up(&one).await, "once");
+    assert_eq!(world.object(one.output.id).await.expect("a row").state, ObjectState::Tombstone);
+    assert!(matches!(world.swap(&unit, &one).await, Err(SwapError::OutputGone)));
+    assert_eq!(world.rows(Family::Garbage).await.len(), 1, "the collector finds it");
+    assert!(world.swap(&unit, &other).await.expect("swapped").batches > 0);
+    assert!(!given_up(&other).await, "something refers to it");
+    assert_eq!(world.object(other.output.id).await.expect("a row").state, ObjectState::Committed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_merged_is_garbage_of_its_own_kind() {
+    let world = World::new().await;
+    let objects = mixed(&world).await;
+    // One batch of each has expired before the rest is merged.
+    world.move_start(1, NewStart::End).await.expect("moved");
+    let mut dead = world.trim(1).await.dead;
+    let unit = world.cut(0).await.expect("a unit");
+    let sources = sources(&world.store, &world.keyspace, &objects).await.expect("a store");
+    assert_eq!(sources.iter().map(|source| (source.object, source.alive)).collect::<Vec<_>>(), {
+        objects.iter().map(|object| (*object, 2)).collect::<Vec<_>>()
+    });
+    let first = front(&world.store, &world.keyspace, 0).await.expect("a store").expect("one");
+    assert_eq!(first.object, objects[0]);
+    let transfer = world.transfer(&unit, &[0], 1).await;
+    dead.extend(world.swap(&unit, &transfer).await.expect("swapped").dead);
+    assert_eq!(world.bury(&dead).await.objects, 3);
+    assert!(world.rows(Family::Garbage).await.is_empty());
+    let rows = world.rows(Family::MergedGarbage).await;
+    let queued = rows.iter().map(|row| crate::keys::garbage::decode(&world.keyspace, row).expect("a row"));
+    assert!(queued.map(|garbage| (garbage.object, garbage.was_merged)).eq(objects.iter().map(|id| (*id, true))));
+}
+
 fn place(version: u64) -> CommitPlace {
     let stamp = Versionstamp::new(StoreVersion::new(version), 0);
     CommitPlace { incarnation: Incarnation::FIRST, stamp }
@@ -515,6 +562,7 @@ fn units_are_cut_by_bytes_by_age_and_never_within_a_commit() {
         settle: Duration::from_secs(10),
         bytes: 1_000,
         section_bytes: 8,
+        level_bytes: 1_000,
         age: Duration::from_secs(100),
     };
     let cut = |front: &[Queued], now: u64| {
@@ -537,6 +585,10 @@ fn units_are_cut_by_bytes_by_age_and_never_within_a_commit() {
     assert_eq!(cut(&above, 50), Some((3, 900)));
     assert_eq!(cut(&above[..2], 50), None);
     assert_eq!(cut(&above[..2], 101), Some((2, 600)));
+    // Or when there is enough to do, however many the partitions are.
+    let wide: Vec<_> = (1..10).map(|at| waiting(1, at * second, at, 300, 1_000)).collect();
+    assert_eq!(cut(&wide, 50), Some((4, 1_200)));
+    assert_eq!(cut(&wide[..3], 50), None);
     // Of an earlier incarnation: at once.
     let now = StoreVersion::new(1);
     let unit = super::cut(&front, false, now, Incarnation::new(2), &rules).expect("old");

@@ -301,7 +301,8 @@ mod tests {
         // A sound batch of the same size from another place.
         for (timestamp, other) in [(6, "first timestamp"), (5, "producer or sequence")] {
             let twin = batch(timestamp, 2, 10);
-            let producer = (timestamp == 5).then(|| (ProducerId::new(1), ProducerEpoch::new(0), Sequence::ZERO));
+            let producer =
+                (timestamp == 5).then(|| (ProducerId::new(1), ProducerEpoch::new(0), Sequence::new(0)));
             let wrong = add(&mut builder, &twin, KnownBatch { producer, ..known(&good, 0, 2) });
             assert!(matches!(wrong, Err(MergedError::Mismatch { what, .. }) if what == other), "{wrong:?}");
         }

@@ -86,7 +86,7 @@ pub const PLANTED: &[Planted] = &[
     Planted { name: "merge-changes-place", seeds: 200, with: &["merge"], breaks: "merged batches forget their places in the order of commits" },
     Planted { name: "planner-passes-below", seeds: 500, with: &["merge"], breaks: "a level is merged though something in front is still merged below" },
     Planted { name: "failed-unit-ended", seeds: 0, with: &["merge", "bucket"], breaks: "what couldn't be merged isn't merged again" },
-    Planted { name: "failed-output-swapped", seeds: 0, with: &["merge", "bucket"], breaks: "the index refers to a merged object whose upload failed" },
+    Planted { name: "swap-before-put", seeds: 60, with: &["merge", "bucket", "kill"], breaks: "the index refers to a merged object before it is in the bucket" },
     Planted { name: "output-counts-one-swap", seeds: 100, with: &["merge"], breaks: "of a merged object only the batches of the last swap are counted" },
 ];
 

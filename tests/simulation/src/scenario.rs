@@ -345,6 +345,7 @@ fn deletion(draw: &Draw, restored: bool, jumps: bool) -> Vec<(String, String)> {
     vec![
         setting("log.retention.check.interval.ms", draw.duration(milliseconds(200)..SECOND * 8)),
         setting("collect.delay.ms", delay + jump),
+        setting("collect.merged.delay.ms", delay + jump),
         setting("collect.interval.ms", draw.duration(SECOND..SECOND * 3)),
         setting("sweep.lag.ms", draw.duration(SECOND * 5..SECOND * 60) + jump),
         setting("sweep.interval.ms", draw.duration(SECOND..SECOND * 20)),
