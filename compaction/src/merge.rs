@@ -25,16 +25,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use penstock_metadata::burial::bury;
 use penstock_metadata::keys::Keyspace;
 use penstock_metadata::keys::merge_queue::{CommitPlace, LAST_LEVEL};
 use penstock_metadata::keys::merge_unit::Unit;
 use penstock_metadata::kv::{Priority, SharedStore, StoreError};
-use penstock_metadata::merging::{CutRules, cut_unit, end_unit, front, queued, sources, units};
+use penstock_metadata::merging::{CutRules, cut_unit, front, units};
 use penstock_metadata::present::Present;
 use penstock_metadata::topics::TopicCatalog;
 use penstock_storage::bucket::{Bucket, BucketError};
-use penstock_types::{Incarnation, ObjectId, Randomness, pause};
+use penstock_types::{Incarnation, Randomness, pause};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -50,15 +49,15 @@ mod output;
 mod pace;
 mod pass;
 mod patience;
+mod stats;
 #[cfg(test)]
 mod tests;
+mod unit;
 
 use pace::Pace;
-use pass::Passed;
 use patience::Patience;
-
-/// Times that a unit is gone through in one round, where something came between.
-const PASSES: usize = 3;
+pub use stats::MergeStats;
+use stats::add;
 
 /// When and how objects are merged.
 #[derive(Debug, Clone, Copy)]
@@ -99,47 +98,6 @@ impl MergeSettings {
             age: if is_asked { self.settle } else { age },
         }
     }
-}
-
-/// Counters of the job.
-#[derive(Debug, Default)]
-pub struct MergeStats {
-    /// Units cut.
-    pub cut: AtomicU64,
-    /// Units merged to their end.
-    pub units: AtomicU64,
-    /// Objects read.
-    pub inputs: AtomicU64,
-    /// Bytes read.
-    pub read_bytes: AtomicU64,
-    /// Requests for them.
-    pub gets: AtomicU64,
-    /// Objects written.
-    pub outputs: AtomicU64,
-    /// Their bytes.
-    pub written_bytes: AtomicU64,
-    /// Batches that refer to them.
-    pub batches: AtomicU64,
-    /// Values of the index that were joined with others.
-    pub joined: AtomicU64,
-    /// Batches that can't be read, or are not what the log says: left where they are when their unit was ended.
-    pub unreadable: AtomicU64,
-    /// Outputs that nothing came to refer to, given up.
-    pub given_up: AtomicU64,
-    /// Units that failed or were not done to their end, to be merged again.
-    pub failures: AtomicU64,
-    /// Units that wait, or are being merged by any agent.
-    pub waiting_units: AtomicU64,
-    /// Their bytes.
-    pub waiting_bytes: AtomicU64,
-    /// Seconds since the first commit of the oldest of them.
-    pub waiting_seconds: AtomicU64,
-    /// Seconds since the oldest commit whose objects are not merged, in a unit or not cut into one yet.
-    pub queue_seconds: AtomicU64,
-}
-
-fn add(counter: &AtomicU64, more: u64) {
-    counter.fetch_add(more, Ordering::Relaxed);
 }
 
 /// Why a unit isn't merged to its end.
@@ -307,7 +265,11 @@ impl Merge {
         self.turns.expects(unit.bytes);
         let outcome = self.unit(unit).await;
         match &outcome {
-            Ok(()) => self.patience.lock().forget(unit),
+            Ok(()) => {
+                self.patience.lock().forget(unit);
+                // What was dead isn't copied.
+                self.did(u64::MAX);
+            }
             Err(MergeError::Paused) => {}
             Err(error) => {
                 self.patience.lock().failed(unit, self.settings.interval, Instant::now());
@@ -315,8 +277,6 @@ impl Merge {
                 tracing::warn!(%error, level = unit.level, objects = unit.objects, "objects are merged later");
             }
         }
-        // What was dead isn't copied.
-        self.did(u64::MAX);
         outcome
     }
 
@@ -361,68 +321,6 @@ impl Merge {
         self.stats.waiting_bytes.store(bytes, Ordering::Relaxed);
         self.stats.waiting_seconds.store(seconds, Ordering::Relaxed);
         self.stats.queue_seconds.store(oldest.map_or(0, |oldest| age(oldest.place)), Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Merges a unit.
-    ///
-    /// # Errors
-    /// After the first failure; what was swapped before is swapped.
-    pub async fn unit(&self, unit: &Unit) -> Result<(), MergeError> {
-        let MergeParts { store, keyspace, incarnation, .. } = &self.parts;
-        let objects: Vec<ObjectId> =
-            again!(queued(store, keyspace, unit))?.iter().map(|queued| queued.object).collect();
-        // What came out of one unit below has no partition twice: merging it would change nothing.
-        let mut is_done = unit.level > 0 && unit.first == unit.last;
-        let mut passed = Passed::default();
-        for _ in 0..PASSES {
-            if is_done {
-                break;
-            }
-            let sources = again!(sources(store, keyspace, &objects))?;
-            let outcome = self.pass(unit, &sources).await;
-            let buried = self.bury(&objects).await;
-            passed = match outcome {
-                Ok(passed) => passed,
-                Err(MergeError::Ended) => return Ok(()),
-                Err(_) if penstock_types::planted!("failed-unit-ended") => Passed::default(),
-                Err(error) => return Err(error),
-            };
-            buried?;
-            is_done = passed.left() == 0;
-        }
-        if !is_done {
-            return Err(MergeError::Disturbed);
-        }
-        self.leave_unreadable(unit, &passed)?;
-        if again!(end_unit(store, keyspace, *incarnation, unit))? {
-            add(&self.stats.units, 1);
-        }
-        Ok(())
-    }
-
-    /// What can't be read of a unit is left where it is, once that is certain.
-    fn leave_unreadable(&self, unit: &Unit, passed: &Passed) -> Result<(), MergeError> {
-        if passed.unreadable == 0 {
-            return Ok(());
-        }
-        if !self.patience.lock().is_enough(unit, passed.is_refused, Instant::now()) {
-            return Err(MergeError::Unreadable { batches: passed.unreadable, objects: passed.lost.len() });
-        }
-        add(&self.stats.unreadable, passed.unreadable);
-        tracing::error!(
-            level = unit.level,
-            batches = passed.unreadable,
-            lost_objects = passed.lost.len(),
-            such_as = ?passed.lost.first(),
-            "batches can't be read where the log says; they are not merged"
-        );
-        Ok(())
-    }
-
-    async fn bury(&self, objects: &[ObjectId]) -> Result<(), StoreError> {
-        let MergeParts { store, keyspace, incarnation, collected, .. } = &self.parts;
-        collected.buried(again!(bury(store, keyspace, *incarnation, objects))?);
         Ok(())
     }
 }

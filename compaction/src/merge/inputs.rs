@@ -283,7 +283,8 @@ mod tests {
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
         let body: Vec<u8> = (0..200_000_u32).map(|at| (at / 1_000) as u8).collect();
         world.bucket.put(&object_key(object), vec![body.into()], deadline).await.expect("an upload");
-        let (pace, stats, refused) = (Pace::new(1 << 30, 1_000), MergeStats::default(), AtomicBool::new(false));
+        let (pace, stats, refused) =
+            (Pace::new(1 << 30, 1_000), MergeStats::default(), AtomicBool::new(false));
         let reading = Reading { bucket: &world.bucket, pace: &pace, stats: &stats, refused: &refused };
         let read = async |wanted: &[(ObjectId, u64, u64)]| -> Vec<Bytes> {
             let found = Inputs::default().read(reading, wanted).await.expect("a bucket");

@@ -18,8 +18,10 @@ use penstock_storage::batch::{BatchHeader, verify_crc};
 use penstock_storage::bucket::faults::{FaultRates, Faults};
 use penstock_storage::cache::{Cache, CacheOptions, ReadKind};
 use penstock_storage::object::object_key;
-use penstock_types::{Offset, SeededRandomness, TopicPartition, pause};
-use tokio::time::Instant;
+use penstock_types::{Offset, SeededRandomness, TopicPartition};
+
+use penstock_metadata::burial::bury;
+use penstock_types::ObjectId;
 
 use super::*;
 use crate::collector::{Collector, CollectorSettings};
@@ -27,6 +29,7 @@ use crate::share::Everything;
 use crate::sweeper::{Sweeper, SweeperSettings};
 use crate::testing::{World, admin, batch, keys, topic};
 
+mod cost;
 mod failing;
 
 const MIB: u64 = 1024 * 1024;

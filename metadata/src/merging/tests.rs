@@ -542,7 +542,9 @@ async fn what_was_merged_is_garbage_of_its_own_kind() {
     assert!(world.rows(Family::Garbage).await.is_empty());
     let rows = world.rows(Family::MergedGarbage).await;
     let queued = rows.iter().map(|row| crate::keys::garbage::decode(&world.keyspace, row).expect("a row"));
-    assert!(queued.map(|garbage| (garbage.object, garbage.was_merged)).eq(objects.iter().map(|id| (*id, true))));
+    assert!(
+        queued.map(|garbage| (garbage.object, garbage.was_merged)).eq(objects.iter().map(|id| (*id, true)))
+    );
 }
 
 fn place(version: u64) -> CommitPlace {

@@ -103,8 +103,7 @@ async fn an_output_that_is_not_put_is_given_up_at_once() {
     let job = job(&world, settings(), 1).await;
     assert!(matches!(job.round().await, Err(MergeError::Bucket(_))));
     let all = rows(&world, Family::Object).await;
-    let states: Vec<_> =
-        all.iter().map(|row| ObjectRow::decode(&row.value).expect("a row").state).collect();
+    let states: Vec<_> = all.iter().map(|row| ObjectRow::decode(&row.value).expect("a row").state).collect();
     assert!(!states.contains(&ObjectState::Intent) && states.contains(&ObjectState::Tombstone), "{states:?}");
     assert_eq!(rows(&world, Family::Garbage).await.len(), 1);
     world.faulty.set(Faults::default());
