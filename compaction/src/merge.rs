@@ -229,9 +229,9 @@ impl Merge {
         let MergeParts { store, keyspace, .. } = &self.parts;
         let mut outcome = Ok(());
         for level in 0..LAST_LEVEL {
-            if level > 0 && is_asked {
+            if level > 0 {
                 // What was merged below just now.
-                self.plan(true).await?;
+                self.plan(is_asked).await?;
             }
             let units = again!(units(store, keyspace, level))?;
             self.patience.lock().keep(level, &units);
