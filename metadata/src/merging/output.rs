@@ -72,7 +72,9 @@ pub async fn give_up(
     let key = object::key(keyspace, output);
     let row = transaction.get(&key, Isolation::Serializable).await?;
     let row = row.map(|row| ObjectRow::decode(&row)).transpose()?;
-    let Some(row) = row.filter(|row| row.state == ObjectState::Intent) else { return Ok(false) };
+    let anything = penstock_types::planted!("gives-up-what-is-used");
+    let unused = |row: &ObjectRow| row.state == ObjectState::Intent || anything;
+    let Some(row) = row.filter(unused) else { return Ok(false) };
     let tombstone = ObjectRow { state: ObjectState::Tombstone, ..row };
     transaction.set(&key, &tombstone.encode(), WriteConflict::Yes);
     enqueue(&mut *transaction, keyspace, incarnation, output, tombstone.size, false);

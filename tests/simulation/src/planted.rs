@@ -77,17 +77,18 @@ pub const PLANTED: &[Planted] = &[
     Planted { name: "deleted-topic-uncounted", seeds: 100, with: &["delete", "admin"], breaks: "the batches of a deleted topic are not counted as dead" },
     Planted { name: "refused-object-forgotten", seeds: 100, with: &["delete"], breaks: "an object of which nothing was appended is never garbage" },
     Planted { name: "collects-from-any-bucket", seeds: 0, with: &["delete", "restore"], breaks: "objects are deleted without a look at the bucket's claim" },
-    Planted { name: "swap-unguarded", seeds: 500, with: &["merge", "delete"], breaks: "a merge writes values of the index that others have changed since it read them" },
+    Planted { name: "swap-unguarded", seeds: 60, with: &["merge", "delete"], breaks: "a merge writes values of the index that others have changed since it read them" },
     Planted { name: "swap-into-the-swept", seeds: 0, with: &["merge", "pause"], breaks: "the index refers to a merged object that was swept before" },
     Planted { name: "swap-behind-the-end", seeds: 0, with: &["merge"], breaks: "a merge goes on after another agent has ended the unit, which finds nothing that is left" },
     Planted { name: "merged-uncounted", seeds: 60, with: &["merge"], breaks: "the batches that were merged are not counted as dead where they were" },
     Planted { name: "swap-untold", seeds: 0, with: &["merge"], breaks: "other agents don't learn that batches are elsewhere" },
     Planted { name: "copies-askew", seeds: 60, with: &["merge"], breaks: "the index refers to a place in front of where a batch was copied to" },
-    Planted { name: "merge-changes-place", seeds: 200, with: &["merge"], breaks: "merged batches forget their places in the order of commits" },
-    Planted { name: "planner-passes-below", seeds: 500, with: &["merge"], breaks: "a level is merged though something in front is still merged below" },
+    Planted { name: "merge-changes-place", seeds: 60, with: &["merge"], breaks: "merged batches forget their places in the order of commits" },
+    Planted { name: "planner-passes-below", seeds: 60, with: &["merge"], breaks: "a level is merged though something in front is still merged below" },
     Planted { name: "failed-unit-ended", seeds: 0, with: &["merge", "bucket"], breaks: "what couldn't be merged isn't merged again" },
     Planted { name: "swap-before-put", seeds: 60, with: &["merge", "bucket", "kill"], breaks: "the index refers to a merged object before it is in the bucket" },
-    Planted { name: "output-counts-one-swap", seeds: 100, with: &["merge"], breaks: "of a merged object only the batches of the last swap are counted" },
+    Planted { name: "gives-up-what-is-used", seeds: 60, with: &["merge", "unknown"], breaks: "a merged object of which only some was swapped is given up, and deleted" },
+    Planted { name: "output-counts-one-swap", seeds: 60, with: &["merge"], breaks: "of a merged object only the batches of the last swap are counted" },
 ];
 
 /// The planted bug of that name.
