@@ -242,3 +242,35 @@ fn an_operator_runs_and_pauses_jobs() -> Result<()> {
     ensure!(broker.terminate()? == Some(0));
     Ok(())
 }
+
+#[test]
+fn what_is_merged_is_read_as_before_and_leaves_few_objects() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let spec = BrokerSpec::new(directory.path(), IN_A_HURRY)?;
+    let broker = spec.start()?;
+    let topics = ["one", "two", "three"];
+    for topic in topics {
+        create_topic(&spec, topic, 1, &[])?;
+    }
+    let clients = Clients::of(&spec)?;
+    clients.send(&topics, 500)?;
+    let flushed = objects(directory.path())?.len();
+    ensure!(flushed >= 5, "{flushed} objects are hardly worth the while");
+    // What is younger than twice `seal.age.ms` has not settled.
+    nap(Duration::from_secs(3));
+    let ran = jobs(&spec, &["run", "merge"])?;
+    let merge = job(&ran, "merge")?;
+    ensure!(merge["failures"] == 0 && merge["done"] == merge["of"] && merge["of"] != 0, "{merge}");
+    wait_until("the old objects are gone", || Ok(objects(directory.path())?.len() == 1))?;
+    for topic in topics {
+        ensure!(clients.read(topic, 0, 500)? == (0..500).collect::<Vec<_>>());
+        ensure!(clients.watermarks(topic)? == (0, 500));
+    }
+    clients.send(&topics, 50)?;
+    ensure!(clients.read("two", 480, 550)? == (480..550).collect::<Vec<_>>(), "old and new");
+    for metric in ["penstock_merge_unreadable_batches_total", "penstock_burial_contradictions_total"] {
+        ensure!(spec.metric(metric)? == 0.0, "{metric}");
+    }
+    ensure!(broker.terminate()? == Some(0));
+    Ok(())
+}
