@@ -56,7 +56,7 @@ async fn an_object_that_is_back_in_time_is_merged() {
     let sources = three_objects(&world, &partitions).await;
     let key = object_key(sources[1]);
     let bytes = world.bucket.get_with_etag(&key).await.expect("there").data;
-    world.bucket.delete_many(&[key.clone()]).await.expect("deleted");
+    world.bucket.delete_many(std::slice::from_ref(&key)).await.expect("deleted");
     let job = job(&world, settings(), 1).await;
     assert!(matches!(job.round().await, Err(MergeError::Unreadable { batches: 2, objects: 1 })));
     let deadline = Instant::now() + Duration::from_secs(60);
