@@ -24,6 +24,7 @@ pub mod log_starts;
 mod looks;
 pub mod lookup;
 pub mod members;
+pub mod mending;
 pub mod merging;
 pub mod now;
 pub mod order_rows;

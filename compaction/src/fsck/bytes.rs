@@ -123,11 +123,14 @@ async fn read(bucket: &Bucket, job: &Job<'_>, topics: &[Topic], deep: bool) -> R
     held_against_row(&footer, job, &mut read);
     held_against_log(&footer, job, topics, &mut read);
     if deep {
+        let mut body = Body::of(bucket, &key, footer.body_length());
         for section in &footer.sections {
-            let of = |reference: &&Reference| partition_of(reference, topics) == section.partition;
-            let references: Vec<&Reference> = job.references.iter().filter(of).collect();
-            read_section(bucket, &key, section, &references, footer.has_offsets, &mut read).await?;
+            let from = job.references.partition_point(|reference| reference.position < section.position);
+            let to = job.references.partition_point(|reference| reference.position < section.end());
+            let batches = Batches::of(&job.references[from..to], footer.has_offsets);
+            read_section(&mut body, section, batches, &mut read).await?;
         }
+        read.bytes = body.loaded;
     }
     Ok(read)
 }
@@ -172,14 +175,14 @@ fn held_against_log(footer: &Footer, job: &Job<'_>, topics: &[Topic], read: &mut
 
 /// Batches of a section, in their order, held against what the log tells of them.
 struct Batches<'a> {
-    references: std::iter::Peekable<std::slice::Iter<'a, &'a Reference>>,
+    references: std::iter::Peekable<std::slice::Iter<'a, Reference>>,
     /// The entry that is being read, with what was read of it, and where its next batch begins in the log.
     current: Option<(&'a Reference, Identity, i64)>,
     has_offsets: bool,
 }
 
 impl<'a> Batches<'a> {
-    fn of(references: &'a [&'a Reference], has_offsets: bool) -> Self {
+    fn of(references: &'a [Reference], has_offsets: bool) -> Self {
         Self { references: references.iter().peekable(), current: None, has_offsets }
     }
 
@@ -210,9 +213,15 @@ impl<'a> Batches<'a> {
         }
     }
 
+    /// The batch at `position` is damaged: so is the entry that it is of.
+    fn damaged(&mut self, position: u64) -> Option<&'a Reference> {
+        let begun = self.current.take().map(|(reference, ..)| reference);
+        begun.or_else(|| self.references.next_if(|reference| reference.position == position))
+    }
+
     /// The section has ended.
     fn end(self, read: &mut Read) {
-        let left = self.current.map(|(reference, ..)| reference).into_iter().chain(self.references.copied());
+        let left = self.current.map(|(reference, ..)| reference).into_iter().chain(self.references);
         for reference in left {
             read.wrong(Kind::Damaged, "the section ends before it", Some(reference));
         }
@@ -246,58 +255,82 @@ fn facts(header: &BatchHeader, length: usize) -> BatchFacts {
     }
 }
 
-/// Reads a section, some megabytes at a time.
+/// The sections of an object, some megabytes at a time.
+struct Body<'a> {
+    bucket: &'a Bucket,
+    key: &'a str,
+    rest: BytesMut,
+    /// Up to where it was read; `rest` ends there.
+    loaded: u64,
+    length: u64,
+}
+
+impl<'a> Body<'a> {
+    fn of(bucket: &'a Bucket, key: &'a str, length: u64) -> Self {
+        Self { bucket, key, rest: BytesMut::new(), loaded: 0, length }
+    }
+
+    /// Has at least `wanted` more bytes.
+    async fn load(&mut self, wanted: u64) -> Result<(), BucketError> {
+        let more = self.loaded..self.length.min(self.loaded.saturating_add(CHUNK.max(wanted)));
+        self.rest.extend_from_slice(&self.bucket.get_range(self.key, more.clone()).await?);
+        self.loaded = more.end;
+        Ok(())
+    }
+
+    /// Leaves out everything up to `position`.
+    async fn skip_to(&mut self, position: u64) -> Result<(), BucketError> {
+        while self.loaded < position {
+            self.rest.clear();
+            self.load(0).await?;
+        }
+        let left = (self.loaded - position) as usize;
+        let gone = self.rest.len().saturating_sub(left);
+        drop(self.rest.split_to(gone));
+        Ok(())
+    }
+}
+
 async fn read_section(
-    bucket: &Bucket,
-    key: &str,
+    body: &mut Body<'_>,
     section: &SectionPlacement,
-    references: &[&Reference],
-    has_offsets: bool,
+    mut batches: Batches<'_>,
     read: &mut Read,
 ) -> Result<(), BucketError> {
-    let mut batches = Batches::of(references, has_offsets);
     let (mut checksum, mut count, mut records) = (SectionChecksum::default(), 0u64, 0u64);
-    let mut rest = BytesMut::new();
-    let (mut at, mut loaded) = (section.position, section.position);
+    let mut at = section.position;
     while at < section.end() {
-        let wanted = match next_batch(&rest, section.end() - at) {
-            Ok(length) if length <= rest.len() => {
-                let batch = rest.split_to(length).freeze();
-                match sound(&batch) {
-                    Ok(header) => {
-                        batches.batch(at, &header, length, read);
-                        records += u64::try_from(header.record_count).unwrap_or(0);
-                    }
-                    Err(error) => {
-                        let reference = references.iter().rfind(|reference| reference.position <= at);
-                        let detail = format!("the batch at byte {at}: {error}");
-                        read.wrong(Kind::Damaged, detail, reference.copied());
-                    }
-                }
-                checksum.add(&batch);
-                count += 1;
-                at += length as u64;
-                continue;
-            }
-            Ok(length) => length as u64,
+        let length = match next_batch(&body.rest, section.end() - at) {
+            Ok(length) => length,
             Err(reason) => {
-                read.wrong(Kind::Damaged, format!("at byte {at} {reason}"), None);
-                break;
+                read.wrong(Kind::Damaged, format!("at byte {at} {reason}"), batches.damaged(at));
+                return body.skip_to(section.end()).await;
             }
         };
-        let more = loaded..section.end().min(loaded + CHUNK.max(wanted));
-        rest.extend_from_slice(&bucket.get_range(key, more.clone()).await?);
-        read.bytes += more.end - more.start;
-        loaded = more.end;
-    }
-    if at == section.end() {
-        batches.end(read);
-        let differs = (checksum.get(), count, records)
-            != (section.checksum, u64::from(section.batch_count), section.record_count);
-        if differs {
-            let partition = section.partition;
-            read.wrong(Kind::Damaged, format!("the section of {partition} is another than the footer tells"), None);
+        if length > body.rest.len() {
+            body.load(length as u64).await?;
+            continue;
         }
+        let batch = body.rest.split_to(length).freeze();
+        match sound(&batch) {
+            Ok(header) => {
+                batches.batch(at, &header, length, read);
+                records += u64::try_from(header.record_count).unwrap_or(0);
+            }
+            Err(error) => {
+                let reference = batches.damaged(at);
+                read.wrong(Kind::Damaged, format!("the batch at byte {at}: {error}"), reference);
+            }
+        }
+        checksum.add(&batch);
+        count += 1;
+        at += length as u64;
+    }
+    batches.end(read);
+    let told = (section.checksum, u64::from(section.batch_count), section.record_count);
+    if (checksum.get(), count, records) != told {
+        let partition = section.partition;
+        read.wrong(Kind::Damaged, format!("the section of {partition} is another than the footer tells"), None);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use futures::StreamExt;
-use penstock_metadata::keys::cluster::{cutoff_key, decode_cutoff};
+use penstock_metadata::keys::garbage::Garbage;
 use penstock_metadata::keys::merge_unit::Unit;
 use penstock_metadata::keys::object::ObjectState;
 use penstock_metadata::keys::Family;
@@ -17,9 +17,8 @@ use super::pages::Pages;
 use super::repair::Repair;
 use super::report::{Finding, Kind};
 use super::tally::{Reference, References, Standing, Tallies, batches, stand, to_object};
-use super::topics::{Topic, values};
+use super::topics::Topic;
 use super::{Check, FsckError};
-use crate::again;
 
 /// How often what changes is counted anew.
 const LOOKS: u32 = 4;
@@ -46,7 +45,7 @@ pub(super) async fn pass(check: &mut Check<'_>, topics: &[Topic], shards: Range<
         if suspects.is_empty() {
             break;
         }
-        suspects = look_again(check, topics, suspects).await?;
+        suspects = look_again(check, topics, &tallies, suspects).await?;
     }
     check.report.checked.unsettled += suspects.len() as u64;
     judge_places(check, &tallies, &references).await?;
@@ -151,7 +150,7 @@ async fn judge_counts(
             before.insert(some[0].object, Standing::default());
         }
     }
-    settle(check, before, references).await
+    settle(check, tallies, before, references).await
 }
 
 /// Whether an object that stands so, with so many batches referred to, can't be.
@@ -166,6 +165,7 @@ fn wrong(standing: Standing, referred: u64) -> bool {
 /// Tells what is wrong of those that have not changed. Of the others, gives those that seem wrong still.
 async fn settle(
     check: &mut Check<'_>,
+    tallies: &Tallies,
     before: Suspects,
     references: &[Reference],
 ) -> Result<Suspects, StoreError> {
@@ -175,7 +175,7 @@ async fn settle(
     for ((id, before), now) in before.into_iter().zip(now) {
         let some = to_object(references, id);
         if before == now {
-            tell_count(check, id, now, some);
+            tell_count(check, id, now, some, tallies.objects.get(&id).and_then(|tally| tally.garbage));
         } else if wrong(now, batches(some)) {
             again.insert(id, now);
         }
@@ -186,18 +186,25 @@ async fn settle(
 async fn look_again(
     check: &mut Check<'_>,
     topics: &[Topic],
+    tallies: &Tallies,
     suspects: Suspects,
 ) -> Result<Suspects, FsckError> {
     // They stand so from here on, or are counted once more.
     let ids: Vec<ObjectId> = suspects.into_keys().collect();
     let now = stand(check.store(), check.keyspace(), &ids).await?;
     let before: Suspects = ids.iter().copied().zip(now).collect();
-    let references = count(check, topics, &Tallies::default(), Some(ids.into_iter().collect())).await?;
+    let references = count(check, topics, tallies, Some(ids.into_iter().collect())).await?;
     let wrong = before.into_iter().filter(|(id, before)| wrong(*before, batches(to_object(&references, *id))));
-    Ok(settle(check, wrong.collect(), &references).await?)
+    Ok(settle(check, tallies, wrong.collect(), &references).await?)
 }
 
-fn tell_count(check: &mut Check<'_>, id: ObjectId, standing: Standing, references: &[Reference]) {
+fn tell_count(
+    check: &mut Check<'_>,
+    id: ObjectId,
+    standing: Standing,
+    references: &[Reference],
+    queued: Option<Garbage>,
+) {
     let (referred, dead) = (batches(references), standing.dead);
     let offset = references.first().map(|first| first.offset);
     let finding = match standing.row {
@@ -211,7 +218,7 @@ fn tell_count(check: &mut Check<'_>, id: ObjectId, standing: Standing, reference
             let detail = format!("of {appended} batches {referred} are referred to and {dead} are dead");
             let finding = Finding::of(Kind::Count, id, detail);
             match appended.checked_sub(referred) {
-                Some(right) => finding.repaired_by(Repair::CountDead { id, by: right as i64 - dead as i64 }),
+                Some(right) => finding.repaired_by(Repair::CountDead { id, dead, by: right as i64 - dead as i64 }),
                 // More is referred to than there is.
                 None => finding,
             }
@@ -222,7 +229,7 @@ fn tell_count(check: &mut Check<'_>, id: ObjectId, standing: Standing, reference
             let finding = Finding::of(Kind::DeadReferenced, id, detail).at(offset);
             match (row.state, row.appended.checked_sub(referred)) {
                 (ObjectState::Tombstone, Some(dead)) if referred > 0 && standing.dead == 0 => {
-                    finding.repaired_by(Repair::Revive { id, dead })
+                    finding.repaired_by(Repair::Revive { id, dead, queued })
                 }
                 _ => finding,
             }
@@ -317,11 +324,4 @@ async fn units(check: &mut Check<'_>) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-/// Whether nothing can be committed under an object's id any more.
-pub(super) async fn is_below_cutoff(check: &Check<'_>, id: ObjectId) -> Result<bool, StoreError> {
-    let keys = [cutoff_key(check.keyspace())];
-    let found = again!(values(check.store(), &keys))?;
-    Ok(decode_cutoff(found[0].as_deref())?.refuses(&id))
 }
