@@ -18,6 +18,7 @@ mod configs;
 mod consume;
 mod doctor;
 mod error;
+mod fsck;
 mod groups;
 mod http_client;
 mod interrupt;
@@ -79,6 +80,8 @@ enum Command {
     Verify(verify::VerifyArguments),
     /// Check that an agent with this configuration could work: bucket rights, metadata store, addresses
     Doctor(doctor::DoctorArguments),
+    /// Check what is stored, metadata and bucket against one another
+    Fsck(fsck::FsckArguments),
     /// Read the metadata as it is stored; begin its new life after a restore
     Metadata(metadata::MetadataArguments),
     /// Print a completion script for a shell
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Metadata(arguments) => metadata::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, &mut CommandLine::command()),
     };

@@ -43,6 +43,7 @@ pub use error::{AgentFailure, ShutdownError, StartError};
 use jobs::Jobs;
 use registration::join;
 use services::{Opened, Services};
+pub(crate) use services::{collector_settings, sweeper_settings};
 pub(crate) use shared::SharedStores;
 use stores::Metadata;
 pub(crate) use stores::{bucket_options, keyspace, prepare_directory};

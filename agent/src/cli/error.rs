@@ -14,6 +14,9 @@ pub enum CommandError {
     /// It was tried and failed.
     #[error("{0}")]
     Failed(String),
+    /// It could not be checked whether all is well: no finding, and no clean bill either.
+    #[error("{0}")]
+    Unchecked(String),
     /// The failure is reported on standard output or standard error already.
     #[error("failed")]
     Reported,
@@ -75,7 +78,7 @@ pub(super) fn exit_code(outcome: Outcome) -> ExitCode {
         Err(error) => error,
     };
     let code = match &error {
-        CommandError::Usage(_) => 2,
+        CommandError::Usage(_) | CommandError::Unchecked(_) => 2,
         CommandError::Reported => return ExitCode::from(1),
         CommandError::Failed(_)
         | CommandError::Kafka { .. }

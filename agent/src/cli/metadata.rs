@@ -6,7 +6,7 @@ use super::CommandError;
 use super::error::Outcome;
 
 mod inspect;
-mod open;
+pub(super) mod open;
 mod raise;
 mod render;
 

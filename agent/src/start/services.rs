@@ -287,7 +287,8 @@ fn jump(config: &AgentConfig) -> Duration {
     }
 }
 
-fn collector_settings(config: &AgentConfig) -> CollectorSettings {
+/// When the collector deletes.
+pub(crate) fn collector_settings(config: &AgentConfig) -> CollectorSettings {
     let options = &config.collect;
     let delay = options.delay.saturating_add(jump(config));
     let merged_delay = options.merged_delay.saturating_add(jump(config)).max(delay);
@@ -314,7 +315,8 @@ fn merge_settings(config: &AgentConfig) -> MergeSettings {
     }
 }
 
-fn sweeper_settings(config: &AgentConfig) -> SweeperSettings {
+/// When the bucket is swept.
+pub(crate) fn sweeper_settings(config: &AgentConfig) -> SweeperSettings {
     let options = &config.collect;
     SweeperSettings { lag: options.sweep_lag.saturating_add(jump(config)), interval: options.sweep_interval }
 }

@@ -7,28 +7,30 @@ use penstock_config::{AgentConfig, MetadataKind};
 use penstock_metadata::keys::Keyspace;
 use penstock_metadata::kv::SharedStore;
 use penstock_metadata::kv::embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
+use penstock_storage::bucket::Bucket;
+use penstock_types::OsRandomness;
 
-use super::CommandError;
-use crate::start::keyspace;
+use crate::cli::CommandError;
+use crate::start::{bucket_options, keyspace};
 
 /// What a command wants of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+pub(in crate::cli) enum Access {
     Read,
     Write,
 }
 
 /// An open store.
 #[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) store: SharedStore,
-    pub(super) keyspace: Keyspace,
+pub(in crate::cli) struct Opened {
+    pub(in crate::cli) store: SharedStore,
+    pub(in crate::cli) keyspace: Keyspace,
     /// The embedded one, which no other process can have open.
-    pub(super) exclusive: Option<Arc<EmbeddedStore>>,
+    pub(in crate::cli) exclusive: Option<Arc<EmbeddedStore>>,
 }
 
 /// Opens the store that `config` names. Makes none.
-pub(super) async fn open(config: &AgentConfig, access: Access) -> Result<Opened, CommandError> {
+pub(in crate::cli) async fn open(config: &AgentConfig, access: Access) -> Result<Opened, CommandError> {
     match &config.node.metadata {
         MetadataKind::Memory => {
             Err(CommandError::Usage("metadata=memory is in the memory of an agent: nothing to open".into()))
@@ -48,6 +50,13 @@ pub(super) async fn open(config: &AgentConfig, access: Access) -> Result<Opened,
             Ok(Opened { store: blocking(open).await?, keyspace: keyspace(config), exclusive: None })
         }
     }
+}
+
+/// Opens the bucket that `config` names.
+pub(in crate::cli) fn open_bucket(config: &AgentConfig) -> Result<Arc<Bucket>, CommandError> {
+    let url = config.object_store().to_string();
+    Bucket::open(&url, &bucket_options(&config.upload), Arc::new(OsRandomness::default()))
+        .map_err(|error| CommandError::Failed(error.to_string()))
 }
 
 fn embedded(directory: &Path, access: Access) -> Result<Arc<EmbeddedStore>, CommandError> {
@@ -78,7 +87,7 @@ async fn blocking<T: Send + 'static>(
 
 impl Opened {
     /// Closes it, so that another process can open it at once.
-    pub(super) async fn close(self) {
+    pub(in crate::cli) async fn close(self) {
         drop(self.store);
         if let Some(store) = self.exclusive {
             // A panic in there was told already.

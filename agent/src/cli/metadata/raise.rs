@@ -3,22 +3,19 @@
 //! Two steps: the metadata first, then the bucket's claim. Killed in between, it is run again with the same number and
 //! does the second. An agent that starts in between finds the claim of an older incarnation and refuses.
 
-use std::sync::Arc;
-
 use clap::Args;
 use penstock_config::AgentConfig;
 use penstock_metadata::incarnation;
 use penstock_metadata::keys::cluster::ClusterIdentity;
 use penstock_storage::bucket::{Bucket, Claim};
-use penstock_types::{Incarnation, OsRandomness};
+use penstock_types::Incarnation;
 use serde::Serialize;
 
-use super::open::{Access, Opened, open};
+use super::open::{Access, Opened, open, open_bucket};
 use crate::cli::CommandError;
 use crate::cli::agent::ConfigArguments;
 use crate::cli::error::Outcome;
 use crate::cli::output::OutputArguments;
-use crate::start::bucket_options;
 
 /// The arguments of `raise-incarnation`.
 #[derive(Debug, Args)]
@@ -165,12 +162,6 @@ fn claim_of(
             "{url} is claimed by no cluster: is it the object store of cluster {ours}'s agents?"
         ))),
     }
-}
-
-fn open_bucket(config: &AgentConfig) -> Result<Arc<Bucket>, CommandError> {
-    let url = config.object_store().to_string();
-    Bucket::open(&url, &bucket_options(&config.upload), Arc::new(OsRandomness::default()))
-        .map_err(|error| CommandError::Failed(error.to_string()))
 }
 
 #[cfg(test)]
