@@ -7,8 +7,8 @@
 //!
 //! Deliberately absent: how it is shown; making up what is lost.
 
-mod bytes;
 mod checkpoints;
+mod contents;
 mod index;
 mod log;
 mod objects;
@@ -35,7 +35,7 @@ use penstock_types::ObjectId;
 
 use crate::again;
 use log::Met;
-use report::{Finding, Kind, Report};
+use report::{Finding, Report};
 use topics::Topic;
 
 /// Why it can't be told whether all is well.
@@ -51,7 +51,9 @@ pub enum FsckError {
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// The bucket is another cluster's, another incarnation's, or nobody's.
-    #[error("the bucket is not claimed for cluster {cluster_id} in incarnation {incarnation}, as the metadata is: {claim}")]
+    #[error(
+        "the bucket is not claimed for cluster {cluster_id} in incarnation {incarnation}, as the metadata is: {claim}"
+    )]
     NotIts {
         /// The metadata's cluster.
         cluster_id: String,
@@ -165,8 +167,12 @@ impl Fsck {
         let ClusterIdentity { cluster_id, incarnation, .. } = &self.parts.cluster;
         let claim = self.parts.bucket.read_claim().await?;
         let claim = match claim {
-            Some(claim) if claim.cluster_id == *cluster_id && claim.incarnation == *incarnation => return Ok(()),
-            Some(claim) => format!("it is cluster {}'s in incarnation {}", claim.cluster_id, claim.incarnation.get()),
+            Some(claim) if claim.cluster_id == *cluster_id && claim.incarnation == *incarnation => {
+                return Ok(());
+            }
+            Some(claim) => {
+                format!("it is cluster {}'s in incarnation {}", claim.cluster_id, claim.incarnation.get())
+            }
             None => "it is nobody's".to_owned(),
         };
         Err(FsckError::NotIts { cluster_id: cluster_id.clone(), incarnation: incarnation.get(), claim })

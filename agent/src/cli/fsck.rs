@@ -98,12 +98,8 @@ async fn check_opened(
         at_once: arguments.memory.get() / BYTES_EACH,
         requests: REQUESTS,
     };
-    let parts = FsckParts {
-        store: Arc::clone(&opened.store),
-        keyspace: opened.keyspace.clone(),
-        cluster,
-        bucket,
-    };
+    let parts =
+        FsckParts { store: Arc::clone(&opened.store), keyspace: opened.keyspace.clone(), cluster, bucket };
     let shown = Arc::new(Bar(bar()));
     let fsck = Fsck::new(parts, settings, Arc::clone(&shown) as Arc<dyn Progress>);
     let checked = fsck.run().await;
@@ -145,7 +141,8 @@ impl Progress for Bar {
 /// For people: a line each. Control characters are replaced: names in the metadata must not steer the terminal.
 fn print(report: &Report) -> Outcome {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let clean = |line: String| line.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect::<String>();
+    let clean =
+        |line: String| line.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect::<String>();
     for finding in &report.findings {
         writeln!(out, "{}", clean(finding.to_string()))?;
     }
@@ -163,19 +160,26 @@ fn print(report: &Report) -> Outcome {
 
 fn summary(report: &Report) -> String {
     let checked = &report.checked;
-    let how = if report.deep { format!("{} bytes read", checked.bytes) } else { format!("{} footers read", checked.footers) };
+    let how = if report.deep {
+        format!("{} bytes read", checked.bytes)
+    } else {
+        format!("{} footers read", checked.footers)
+    };
     let what = format!(
         "{} rows, {} partitions, {} batches, {} objects, {how}",
         checked.rows, checked.partitions, checked.batches, checked.objects
     );
     let unsettled = match checked.unsettled {
         0 => String::new(),
-        count => format!("; {count} partitions or objects changed at each look, and were not compared in all"),
+        count => {
+            format!("; {count} partitions or objects changed at each look, and were not compared in all")
+        }
     };
     let found = if report.is_clean() {
         "nothing is wrong".to_owned()
     } else {
-        let counts: Vec<String> = report.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let counts: Vec<String> =
+            report.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         format!("{} findings: {}", report.total(), counts.join(", "))
     };
     format!("cluster {}: {found} ({what}){unsettled}", report.cluster_id)

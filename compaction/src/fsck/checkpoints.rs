@@ -82,7 +82,8 @@ fn left(check: &mut Check<'_>, standings: &BTreeMap<Slot, SlotStanding>, listed:
     let ours = check.parts.cluster.incarnation;
     let is_nobodys = |name: &&PartName| {
         let state = standings.get(&name.slot).map(|standing| standing.state).unwrap_or_default();
-        let is_current = state.current.is_some_and(|current| current.id == name.id && name.part < current.parts);
+        let is_current =
+            state.current.is_some_and(|current| current.id == name.id && name.part < current.parts);
         name.id.incarnation() == ours && !is_current && state.pending != Some(name.id)
     };
     let nobodys: Vec<&PartName> = listed.iter().filter(is_nobodys).take(TOLD).collect();

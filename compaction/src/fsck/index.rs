@@ -112,7 +112,11 @@ impl IndexCheck {
         if value.max_timestamp_so_far < least {
             let offset = value.entries.first().map_or(Offset::ZERO, |entry| entry.base_offset);
             let said = value.max_timestamp_so_far;
-            self.wrong(Kind::IndexTime, offset, format!("the largest timestamp so far is {least}, not {said}"));
+            self.wrong(
+                Kind::IndexTime,
+                offset,
+                format!("the largest timestamp so far is {least}, not {said}"),
+            );
         }
         self.so_far = value.max_timestamp_so_far.max(self.so_far);
     }
@@ -126,7 +130,11 @@ impl IndexCheck {
             self.wrong(Kind::IndexHole, from, format!("nothing up to {base}"));
         }
         if self.at.is_some_and(|at| entry.at <= at) {
-            self.wrong(Kind::IndexOrder, base, "its place in the order of commits isn't behind the one before".to_owned());
+            self.wrong(
+                Kind::IndexOrder,
+                base,
+                "its place in the order of commits isn't behind the one before".to_owned(),
+            );
         }
         self.at = Some(entry.batches().last().map_or(entry.at, |batch| batch.at));
         self.end = entry.end_offset();

@@ -167,7 +167,8 @@ async fn tail(
             Some(_) => {}
         }
         for row in &read.page.rows {
-            let row = log::parse_key(keyspace, &row.key).and_then(|(_, at)| Ok((at, LogRow::decode(&row.value)?)));
+            let row =
+                log::parse_key(keyspace, &row.key).and_then(|(_, at)| Ok((at, LogRow::decode(&row.value)?)));
             match row {
                 // Rows come in the order of their places.
                 Ok((at, row)) => visitor(Met::Entry(&state.fold(at, row).0)),
@@ -205,7 +206,8 @@ async fn tail_page(
     let sealed = seal::decode(values[0].as_deref()).unwrap_or_default().position;
     let from = from.map_or(sealed, |state| state.position);
     let rows = transaction.range(log::rows_after(keyspace, partition, &from), options(TAIL_ROWS)).await?;
-    let below = keyspace.partition(Family::Log, partition)..log::rows_after(keyspace, partition, &sealed).start;
+    let below =
+        keyspace.partition(Family::Log, partition)..log::rows_after(keyspace, partition, &sealed).start;
     let below = transaction.range(below, options(1)).await?;
     Ok(TailPage { values, page: rows, below: !below.rows.is_empty() })
 }
@@ -233,12 +235,18 @@ fn judge(head: &Head, end: &FoldState, below: bool, walked: &mut Walked) {
     }
     if head.trim.below > head.log_start.min(head.sealed.next_offset) {
         let (start, sealed) = (head.log_start, head.sealed.next_offset);
-        let detail =
-            format!("trimmed up to {}, with a log that starts at {start} and is sealed up to {sealed}", head.trim.below);
+        let detail = format!(
+            "trimmed up to {}, with a log that starts at {start} and is sealed up to {sealed}",
+            head.trim.below
+        );
         wrong(Kind::Trimmed, Some(head.trim.below), detail);
     }
     if below {
-        wrong(Kind::RowBelowSeal, None, format!("the seal stands behind it, at offset {}", head.sealed.next_offset));
+        wrong(
+            Kind::RowBelowSeal,
+            None,
+            format!("the seal stands behind it, at offset {}", head.sealed.next_offset),
+        );
     }
 }
 
@@ -286,7 +294,9 @@ async fn below_seal(
         }
         walked.index_values += check.values();
         let bytes = check.end(log_start, &mut walked.problems);
-        if first.flatten() != *trimmed || seal::decode(read.head[2].as_deref()).ok().as_ref() != Some(&head.sealed) {
+        if first.flatten() != *trimmed
+            || seal::decode(read.head[2].as_deref()).ok().as_ref() != Some(&head.sealed)
+        {
             // What has gone meanwhile is in one sum and not in the other.
             walked.unsettled = true;
         } else if bytes != head.sealed.bytes.saturating_sub(trim.bytes) && walked.problems.is_empty() {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use futures::StreamExt;
+use penstock_metadata::keys::Family;
 use penstock_metadata::keys::garbage::Garbage;
 use penstock_metadata::keys::merge_unit::Unit;
 use penstock_metadata::keys::object::ObjectState;
-use penstock_metadata::keys::Family;
 use penstock_metadata::kv::{StoreError, prefixed};
 use penstock_storage::object::{id_of_key, object_key, shard_prefix};
 use penstock_types::ObjectId;
@@ -33,7 +33,11 @@ pub(super) fn passes(things: u64, at_once: u64) -> Vec<Range<u16>> {
 }
 
 /// One pass.
-pub(super) async fn pass(check: &mut Check<'_>, topics: &[Topic], shards: Range<u16>) -> Result<(), FsckError> {
+pub(super) async fn pass(
+    check: &mut Check<'_>,
+    topics: &[Topic],
+    shards: Range<u16>,
+) -> Result<(), FsckError> {
     let (store, keyspace) = (check.store().clone(), check.keyspace().clone());
     let mut tallies = Tallies::read(&store, &keyspace, shards).await?;
     let rows = tallies.objects.values().filter(|tally| tally.standing.row.is_some()).count();
@@ -49,7 +53,7 @@ pub(super) async fn pass(check: &mut Check<'_>, topics: &[Topic], shards: Range<
     }
     check.report.checked.unsettled += suspects.len() as u64;
     judge_places(check, &tallies, &references).await?;
-    super::bytes::check(check, topics, &tallies, &references).await
+    super::contents::check(check, topics, &tallies, &references).await
 }
 
 /// Walks all logs for the references to the objects of a pass, or to some.
@@ -194,7 +198,8 @@ async fn look_again(
     let now = stand(check.store(), check.keyspace(), &ids).await?;
     let before: Suspects = ids.iter().copied().zip(now).collect();
     let references = count(check, topics, tallies, Some(ids.into_iter().collect())).await?;
-    let wrong = before.into_iter().filter(|(id, before)| wrong(*before, batches(to_object(&references, *id))));
+    let wrong =
+        before.into_iter().filter(|(id, before)| wrong(*before, batches(to_object(&references, *id))));
     Ok(settle(check, tallies, wrong.collect(), &references).await?)
 }
 
@@ -208,24 +213,30 @@ fn tell_count(
     let (referred, dead) = (batches(references), standing.dead);
     let offset = references.first().map(|first| first.offset);
     let finding = match standing.row {
-        None if referred > 0 => {
-            Finding::of(Kind::NoRow, id, format!("{referred} batches of logs are in it, the first at this offset"))
-                .at(offset)
-        }
-        None => Finding::of(Kind::DeadWithoutRow, id, format!("{dead} batches")).repaired_by(Repair::ClearDead(id)),
+        None if referred > 0 => Finding::of(
+            Kind::NoRow,
+            id,
+            format!("{referred} batches of logs are in it, the first at this offset"),
+        )
+        .at(offset),
+        None => Finding::of(Kind::DeadWithoutRow, id, format!("{dead} batches"))
+            .repaired_by(Repair::ClearDead(id)),
         Some(row) if row.state == ObjectState::Committed => {
             let appended = row.appended;
             let detail = format!("of {appended} batches {referred} are referred to and {dead} are dead");
             let finding = Finding::of(Kind::Count, id, detail);
             match appended.checked_sub(referred) {
-                Some(right) => finding.repaired_by(Repair::CountDead { id, dead, by: right as i64 - dead as i64 }),
+                Some(right) => {
+                    finding.repaired_by(Repair::CountDead { id, dead, by: right as i64 - dead as i64 })
+                }
                 // More is referred to than there is.
                 None => finding,
             }
         }
         Some(row) => {
             let state = format!("{:?}", row.state).to_lowercase();
-            let detail = format!("its row says {state}; {referred} batches are referred to, {dead} counted as dead");
+            let detail =
+                format!("its row says {state}; {referred} batches are referred to, {dead} counted as dead");
             let finding = Finding::of(Kind::DeadReferenced, id, detail).at(offset);
             match (row.state, row.appended.checked_sub(referred)) {
                 (ObjectState::Tombstone, Some(dead)) if referred > 0 && standing.dead == 0 => {
@@ -274,8 +285,11 @@ fn misplaced(
     let is_used = state == Some(ObjectState::Committed) && !references.is_empty();
     match tally.listed {
         None if is_used => {
-            let detail = format!("{} batches of logs are in it, the first at this offset", batches(references));
-            return Some(Finding::of(Kind::Missing, id, detail).at(references.first().map(|first| first.offset)));
+            let detail =
+                format!("{} batches of logs are in it, the first at this offset", batches(references));
+            return Some(
+                Finding::of(Kind::Missing, id, detail).at(references.first().map(|first| first.offset)),
+            );
         }
         Some(bytes) if is_used && row.is_some_and(|row| row.size != bytes) => {
             let size = row.map_or(0, |row| row.size);
@@ -295,12 +309,16 @@ fn misplaced(
             Finding::of(Kind::GarbageInUse, id, "it stays: its row doesn't say that it is dead")
                 .repaired_by(Repair::Unqueue(garbage)),
         ),
-        (Some(ObjectState::Tombstone), None) => Some(
-            Finding::of(Kind::GarbageLost, id, "nobody will delete it").repaired_by(Repair::Queue(id)),
-        ),
+        (Some(ObjectState::Tombstone), None) => {
+            Some(Finding::of(Kind::GarbageLost, id, "nobody will delete it").repaired_by(Repair::Queue(id)))
+        }
         (_, Some(garbage)) if check.waited(&garbage) > check.settings.garbage_grace() => {
             let hours = check.waited(&garbage).as_secs() / 3_600;
-            Some(Finding::of(Kind::GarbageOverdue, id, format!("it waits for {hours} h: does any agent run jobs?")))
+            Some(Finding::of(
+                Kind::GarbageOverdue,
+                id,
+                format!("it waits for {hours} h: does any agent run jobs?"),
+            ))
         }
         _ => None,
     }
@@ -318,7 +336,10 @@ async fn units(check: &mut Check<'_>) -> Result<(), StoreError> {
         for unit in page.iter().filter_map(|row| Unit::decode(&keyspace, row).ok()) {
             if last.is_some_and(|last| last.level == unit.level && last.last >= unit.first) {
                 let at = unit.last.stamp.version();
-                check.found(Finding::new(Kind::MergeQueue, format!("the unit of level {} up to {at} begins in the one before", unit.level)));
+                check.found(Finding::new(
+                    Kind::MergeQueue,
+                    format!("the unit of level {} up to {at} begins in the one before", unit.level),
+                ));
             }
             last = Some(unit);
         }

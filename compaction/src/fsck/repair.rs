@@ -116,7 +116,8 @@ pub(super) async fn all(
             }
             Repair::DeleteEarlier(_) => Err("only with --delete-earlier".to_owned()),
             Repair::CountDead { by, .. } if by > 0 && references_may_miss => {
-                Err("not while something is wrong with a log: it might be what refers to the object".to_owned())
+                Err("not while something is wrong with a log: it might be what refers to the object"
+                    .to_owned())
             }
             Repair::DeletePart(name) => {
                 parts.bucket.delete(&name.key()).await?;

@@ -10,7 +10,9 @@ use penstock_metadata::keys::garbage::{self, Garbage};
 use penstock_metadata::keys::log::{BatchFacts, LogRow};
 use penstock_metadata::keys::object::{self, ObjectRow, ObjectState};
 use penstock_metadata::keys::{Family, Keyspace, dead, merge_queue};
-use penstock_metadata::kv::{Isolation, KeyRange, Priority, Row, SharedStore, StoreError, prefixed, single_key};
+use penstock_metadata::kv::{
+    Isolation, KeyRange, Priority, Row, SharedStore, StoreError, prefixed, single_key,
+};
 use penstock_types::{ObjectId, Offset};
 
 use super::pages::{Pages, options};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use penstock_metadata::codec::Corrupt;
 use penstock_metadata::keys::counters::STRIPE_PARTITIONS;
 use penstock_metadata::keys::topic::{
-    decode_deleted, decode_name, decode_row, decode_row_key, deleted_key, deleted_rows, name_key, row_key, rows,
+    decode_deleted, decode_name, decode_row, decode_row_key, deleted_key, deleted_rows, name_key, row_key,
+    rows,
 };
 use penstock_metadata::keys::{Family, Keyspace};
 use penstock_metadata::kv::{Isolation, KeyRange, Priority, Row, SharedStore, StoreError, prefixed};
@@ -172,9 +173,7 @@ async fn stray(check: &mut Check<'_>, family: Family, row: &Row) -> Result<(), S
         decode(&keyspace, &row).ok()
     };
     let topic = with(&found[1], &keys[1], live).or_else(|| with(&found[2], &keys[2], deleted));
-    let is_its = topic.is_some_and(|topic| {
-        row.key < topic.behind(&keyspace, family, topic.partitions)
-    });
+    let is_its = topic.is_some_and(|topic| row.key < topic.behind(&keyspace, family, topic.partitions));
     if found[0].is_some() && !is_its {
         let detail = format!("the first is a {} of partition {number}", family.name());
         check.found(Finding { topic: Some(id.to_string()), ..Finding::new(Kind::StrayRows, detail) });

@@ -175,6 +175,8 @@ fn held_against_log(footer: &Footer, job: &Job<'_>, topics: &[Topic], read: &mut
 
 /// Batches of a section, in their order, held against what the log tells of them.
 struct Batches<'a> {
+    /// The first entry that refers to the section.
+    first: Option<&'a Reference>,
     references: std::iter::Peekable<std::slice::Iter<'a, Reference>>,
     /// The entry that is being read, with what was read of it, and where its next batch begins in the log.
     current: Option<(&'a Reference, Identity, i64)>,
@@ -183,7 +185,12 @@ struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     fn of(references: &'a [Reference], has_offsets: bool) -> Self {
-        Self { references: references.iter().peekable(), current: None, has_offsets }
+        Self {
+            first: references.first(),
+            references: references.iter().peekable(),
+            current: None,
+            has_offsets,
+        }
     }
 
     /// The batch at `position` of the object.
@@ -199,7 +206,8 @@ impl<'a> Batches<'a> {
         let Some((reference, mut identity, offset)) = self.current.take() else { return };
         identity.add(&facts(header, length));
         if self.has_offsets && header.base_offset != offset {
-            let detail = format!("the batch at byte {position} says offset {}, the log {offset}", header.base_offset);
+            let detail =
+                format!("the batch at byte {position} says offset {}, the log {offset}", header.base_offset);
             read.wrong(Kind::Damaged, detail, Some(reference));
         }
         let end = position + length as u64;
@@ -326,11 +334,16 @@ async fn read_section(
         count += 1;
         at += length as u64;
     }
+    let first = batches.first;
     batches.end(read);
     let told = (section.checksum, u64::from(section.batch_count), section.record_count);
     if (checksum.get(), count, records) != told {
         let partition = section.partition;
-        read.wrong(Kind::Damaged, format!("the section of {partition} is another than the footer tells"), None);
+        read.wrong(
+            Kind::Damaged,
+            format!("the section of {partition} is another than the footer tells"),
+            first,
+        );
     }
     Ok(())
 }
