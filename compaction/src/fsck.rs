@@ -75,6 +75,8 @@ pub struct Settings {
     pub sweep_interval: Duration,
     /// How long what nothing refers to stays.
     pub collect_delay: Duration,
+    /// The same of what was merged.
+    pub merged_delay: Duration,
     /// References and objects that are held in memory at once, of some hundred bytes each.
     pub at_once: u64,
     /// Requests to the bucket at the same time.
@@ -88,8 +90,9 @@ impl Settings {
     }
 
     /// How long an object may wait to be deleted.
-    fn garbage_grace(&self) -> Duration {
-        self.collect_delay.saturating_add(self.sweep_interval.saturating_mul(2))
+    fn garbage_grace(&self, was_merged: bool) -> Duration {
+        let delay = if was_merged { self.merged_delay } else { self.collect_delay };
+        delay.saturating_add(self.sweep_interval.saturating_mul(2))
     }
 }
 

@@ -55,7 +55,7 @@ impl Mending {
         self.expect(&mut *transaction, id, |row| row == Some(ObjectState::Committed)).await?;
         let key = dead::key(&self.keyspace, id);
         let counted = transaction.get(&key, Isolation::Serializable).await?;
-        if dead::decode(counted.as_deref())? != dead {
+        if dead::decode(counted.as_deref())?.batches != dead {
             return Err(MendError::Changed);
         }
         transaction.atomic_add(&key, by, WriteConflict::Yes);
@@ -69,21 +69,23 @@ impl Mending {
         let Some(row) = row else { return Err(MendError::Changed) };
         let row = ObjectRow { state: ObjectState::Committed, ..row };
         transaction.set(&object::key(&self.keyspace, id), &row.encode(), WriteConflict::Yes);
-        transaction.atomic_add(&dead::key(&self.keyspace, id), dead as i64, WriteConflict::Yes);
+        // Whether some were copied isn't known any more: as if, it is kept for longer.
+        let dead_too = dead::amount(dead, dead > 0);
+        transaction.atomic_add(&dead::key(&self.keyspace, id), dead_too, WriteConflict::Yes);
         if let Some(queued) = queued {
             transaction.clear(&garbage::key(&self.keyspace, queued), WriteConflict::Yes);
         }
         Ok(transaction.commit().await.map(|_| ())?)
     }
 
-    /// Puts an object that is dead and waits in no queue into the queue.
+    /// Puts an object that is dead and waits in no queue into that of what was merged, where it waits longer.
     pub async fn queue(&self, id: ObjectId) -> Result<(), MendError> {
         let mut transaction = self.begin().await?;
         let row = self.expect(&mut *transaction, id, |row| row == Some(ObjectState::Tombstone)).await?;
         let Some(row) = row else { return Err(MendError::Changed) };
         // Written as it is: of two that queue it one succeeds.
         transaction.set(&object::key(&self.keyspace, id), &row.encode(), WriteConflict::Yes);
-        burial::enqueue(&mut *transaction, &self.keyspace, self.incarnation, id, row.size);
+        burial::enqueue(&mut *transaction, &self.keyspace, self.incarnation, id, row.size, true);
         Ok(transaction.commit().await.map(|_| ())?)
     }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use penstock_compaction::fsck::report::Report;
 use penstock_compaction::fsck::{Fsck, FsckParts, Progress, Settings};
-use penstock_config::{AgentConfig, ByteSize};
+use penstock_config::{AgentConfig, ByteSize, OptionValue};
 use penstock_metadata::incarnation;
 
 use super::CommandError;
@@ -46,7 +46,7 @@ pub(super) struct FsckArguments {
     #[arg(long, requires = "repair")]
     delete_earlier: bool,
     /// How much memory to use for references: with less of it the indexes are read more often
-    #[arg(long, value_name = "BYTES", default_value = "256MiB")]
+    #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = <ByteSize as OptionValue>::parse)]
     memory: ByteSize,
     #[command(flatten)]
     config: ConfigArguments,
@@ -95,6 +95,7 @@ async fn check_opened(
         sweep_lag: sweeper.lag,
         sweep_interval: sweeper.interval,
         collect_delay: collector.delay,
+        merged_delay: collector.merged_delay,
         at_once: arguments.memory.get() / BYTES_EACH,
         requests: REQUESTS,
     };

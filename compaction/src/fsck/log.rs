@@ -28,6 +28,8 @@ const TAIL_ROWS: usize = 2_000;
 const INDEX_VALUES: usize = 40;
 /// How often a partition is walked that changes meanwhile.
 const LOOKS: u32 = 4;
+/// How often a tail is begun that is sealed meanwhile.
+const TAILS: u32 = 20;
 
 /// What a walk meets.
 pub(super) enum Met<'a> {
@@ -61,6 +63,8 @@ pub(super) struct Walked {
     pub(super) index_values: u64,
     /// Whether something changed at each look, and so wasn't compared.
     pub(super) unsettled: bool,
+    /// Whether it was sealed so fast that its tail could not be read to the end.
+    pub(super) incomplete: bool,
 }
 
 /// What is said of a partition, at one version.
@@ -114,7 +118,7 @@ pub(super) async fn walk(
     partition: TopicPartition,
     visitor: Visitor<'_>,
 ) -> Result<Walked, StoreError> {
-    for _ in 0..LOOKS {
+    for _ in 0..TAILS {
         visitor(Met::Begin);
         let mut walked = Walked::default();
         let head = match tail(store, keyspace, partition, visitor, &mut walked).await? {
@@ -131,7 +135,7 @@ pub(super) async fn walk(
         }
         return Ok(walked);
     }
-    Ok(Walked { unsettled: true, ..Walked::default() })
+    Ok(Walked { unsettled: true, incomplete: true, ..Walked::default() })
 }
 
 enum Tail {

@@ -16,7 +16,7 @@ use super::log::{Met, walk};
 use super::pages::Pages;
 use super::repair::Repair;
 use super::report::{Finding, Kind};
-use super::tally::{Reference, References, Standing, Tallies, batches, stand, to_object};
+use super::tally::{Known, Reference, References, Standing, Tallies, batches, stand, to_object};
 use super::topics::Topic;
 use super::{Check, FsckError};
 
@@ -71,7 +71,11 @@ async fn count(
                 Met::Begin => references.forget(),
                 Met::Entry(entry) => references.meet(tallies, number as u32, partition, entry),
             };
-            walk(&store, &keyspace, topic, topic.partition(partition), &mut visit).await?;
+            let walked = walk(&store, &keyspace, topic, topic.partition(partition), &mut visit).await?;
+            if walked.incomplete {
+                let reason = format!("{}-{partition} is sealed faster than it can be read", topic.name);
+                return Err(StoreError::Unavailable { reason });
+            }
             references.keep();
             check.step(1);
         }
@@ -256,6 +260,8 @@ async fn judge_places(
     references: &[Reference],
 ) -> Result<(), FsckError> {
     for (id, tally) in &tallies.objects {
+        let is_dead = |row: Known| row.state == ObjectState::Committed && row.appended == tally.standing.dead;
+        check.report.checked.unburied += u64::from(tally.standing.row.is_some_and(is_dead));
         let Some(finding) = misplaced(check, *id, tally, to_object(references, *id)) else { continue };
         // Its listing and its rows are of several versions: seen again, all of it at one.
         if finding.kind == Kind::Missing {
@@ -312,7 +318,7 @@ fn misplaced(
         (Some(ObjectState::Tombstone), None) => {
             Some(Finding::of(Kind::GarbageLost, id, "nobody will delete it").repaired_by(Repair::Queue(id)))
         }
-        (_, Some(garbage)) if check.waited(&garbage) > check.settings.garbage_grace() => {
+        (_, Some(garbage)) if check.waited(&garbage) > check.settings.garbage_grace(garbage.was_merged) => {
             let hours = check.waited(&garbage).as_secs() / 3_600;
             Some(Finding::of(
                 Kind::GarbageOverdue,

@@ -212,6 +212,8 @@ pub struct Checked {
     pub bytes: u64,
     /// Partitions and objects that changed at each look, so that something of them wasn't compared.
     pub unsettled: u64,
+    /// Objects of which everything is dead, and which no job has noticed yet.
+    pub unburied: u64,
     /// Passes over the objects.
     pub passes: u64,
 }

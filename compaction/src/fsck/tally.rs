@@ -93,11 +93,13 @@ impl Tallies {
                 None => break,
             }
         }
-        let mut pages = Pages::of(garbage::queue(keyspace));
-        while let Some(page) = pages.next(store).await? {
-            for garbage in page.iter().filter_map(|row| garbage::decode(keyspace, row).ok()) {
-                if tallies.has(garbage.object) {
-                    tallies.objects.entry(garbage.object).or_default().garbage = Some(garbage);
+        for was_merged in [false, true] {
+            let mut pages = Pages::of(garbage::queue(keyspace, was_merged));
+            while let Some(page) = pages.next(store).await? {
+                for garbage in page.iter().filter_map(|row| garbage::decode(keyspace, row).ok()) {
+                    if tallies.has(garbage.object) {
+                        tallies.objects.entry(garbage.object).or_default().garbage = Some(garbage);
+                    }
                 }
             }
         }
@@ -153,7 +155,7 @@ async fn standings(
 }
 
 fn dead_row(keyspace: &Keyspace, row: &Row) -> Result<(ObjectId, u64), Corrupt> {
-    Ok((dead::parse_key(keyspace, &row.key)?, dead::decode(Some(&row.value))?))
+    Ok((dead::parse_key(keyspace, &row.key)?, dead::decode(Some(&row.value))?.batches))
 }
 
 /// How objects stand now, in the order asked for.
@@ -178,11 +180,13 @@ async fn stand_at_once(
     let keys: Vec<_> = rows.chain(ids.iter().map(|id| dead::key(keyspace, *id))).collect();
     let values = store.begin(Priority::Batch).get_many(&keys, Isolation::Snapshot).await?;
     let (rows, counts) = values.split_at(ids.len());
+    // What can't be decoded was told when every row was.
     let standing = |(row, dead): (&Option<bytes::Bytes>, &Option<bytes::Bytes>)| {
-        let row = row.as_deref().map(ObjectRow::decode).transpose()?;
-        Ok(Standing { row: row.as_ref().map(Known::of), dead: dead::decode(dead.as_deref())? })
+        let row = row.as_deref().and_then(|row| ObjectRow::decode(row).ok());
+        let dead = dead::decode(dead.as_deref()).unwrap_or_default().batches;
+        Standing { row: row.as_ref().map(Known::of), dead }
     };
-    rows.iter().zip(counts).map(standing).collect::<Result<_, Corrupt>>().map_err(StoreError::from)
+    Ok(rows.iter().zip(counts).map(standing).collect())
 }
 
 /// An entry of a log, as the object sees it that it refers to.

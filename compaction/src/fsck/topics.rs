@@ -131,24 +131,21 @@ pub(super) async fn values(
 /// Rows that are of no partition of any topic.
 pub(super) async fn strays(check: &mut Check<'_>, topics: &[Topic]) -> Result<(), StoreError> {
     let (store, keyspace) = (check.store().clone(), check.keyspace().clone());
-    // What lies before each topic's rows and behind those of the one before.
-    let mut gaps: Vec<(Family, KeyRange)> = Vec::new();
     for family in FAMILIES {
+        // What lies before each topic's rows and behind those of the one before.
         let all = prefixed(&keyspace.family(family));
         let mut start = all.start;
+        let mut gaps: Vec<KeyRange> = Vec::with_capacity(topics.len() + 1);
         for topic in topics {
-            gaps.push((family, start..topic.behind(&keyspace, family, 0)));
+            gaps.push(start..topic.behind(&keyspace, family, 0));
             start = topic.behind(&keyspace, family, topic.partitions);
         }
-        gaps.push((family, start..all.end));
-    }
-    gaps.retain(|(_, gap)| gap.start < gap.end);
-    for some in gaps.chunks(AT_ONCE) {
-        let ranges: Vec<KeyRange> = some.iter().map(|(_, gap)| gap.clone()).collect();
-        let found = again!(firsts(&store, &ranges))?;
-        for ((family, _), row) in some.iter().zip(found) {
-            let Some(row) = row else { continue };
-            stray(check, *family, &row).await?;
+        gaps.push(start..all.end);
+        gaps.retain(|gap| gap.start < gap.end);
+        for some in gaps.chunks(AT_ONCE) {
+            for row in again!(firsts(&store, some))?.into_iter().flatten() {
+                stray(check, family, &row).await?;
+            }
         }
     }
     Ok(())
