@@ -52,8 +52,15 @@ fn fsck(world: &World, deep: bool, at_once: u64) -> Fsck {
         cluster: world.cluster.clone(),
         bucket: world.bucket.clone(),
     };
-    let settings =
-        Settings { deep, sweep_lag: LAG, sweep_interval: LAG, collect_delay: DELAY, at_once, requests: 4 };
+    let settings = Settings {
+        deep,
+        sweep_lag: LAG,
+        sweep_interval: LAG,
+        collect_delay: DELAY,
+        merged_delay: DELAY * 2,
+        at_once,
+        requests: 4,
+    };
     Fsck::new(parts, settings, Arc::new(Nobody))
 }
 
@@ -178,6 +185,7 @@ async fn merge(world: &World) {
         unit_bytes: 1 << 20,
         age: Duration::ZERO,
         level_age: Duration::from_secs(86_400),
+        level_bytes: 1 << 40,
         section_bytes: 1 << 20,
         object_bytes: 1 << 20,
         swap_bytes: 1 << 20,
