@@ -147,9 +147,7 @@ impl Fsck {
         let things = check.report.checked.entries + objects_count(&check).await?;
         let passes = objects::passes(things, settings.at_once);
         check.report.checked.passes = passes.len() as u64;
-        let partitions: u64 = topics.iter().map(|topic| u64::from(topic.partitions)).sum();
         for shards in passes {
-            check.phase("objects", partitions);
             objects::pass(&mut check, &topics, shards).await?;
         }
         checkpoints::check(&mut check).await?;
@@ -193,10 +191,15 @@ async fn objects_count(check: &Check<'_>) -> Result<u64, StoreError> {
     Ok(count)
 }
 
+/// How many partitions there are.
+fn partitions(topics: &[Topic]) -> u64 {
+    topics.iter().map(|topic| u64::from(topic.partitions)).sum()
+}
+
 /// Every partition's log.
 async fn logs(check: &mut Check<'_>, topics: &[Topic]) -> Result<(), StoreError> {
     let (store, keyspace) = (check.store().clone(), check.keyspace().clone());
-    check.phase("logs", topics.iter().map(|topic| u64::from(topic.partitions)).sum());
+    check.phase("logs", partitions(topics));
     for topic in topics {
         for index in 0..topic.partitions {
             let partition = topic.partition(index);

@@ -18,7 +18,7 @@ use super::repair::Repair;
 use super::report::{Finding, Kind};
 use super::tally::{Known, Reference, References, Standing, Tallies, batches, stand, to_object};
 use super::topics::Topic;
-use super::{Check, FsckError};
+use super::{Check, FsckError, partitions};
 
 /// How often what changes is counted anew.
 const LOOKS: u32 = 4;
@@ -64,6 +64,7 @@ async fn count(
     only: Option<BTreeSet<ObjectId>>,
 ) -> Result<Vec<Reference>, StoreError> {
     let (store, keyspace) = (check.store().clone(), check.keyspace().clone());
+    check.phase(if only.is_none() { "objects" } else { "objects that change" }, partitions(topics));
     let mut references = References::to(only);
     for (number, topic) in topics.iter().enumerate() {
         for partition in 0..topic.partitions {
@@ -109,7 +110,6 @@ async fn list(check: &mut Check<'_>, tallies: &mut Tallies) -> Result<(), FsckEr
                 unreferenced(check, &std::mem::take(&mut unknown)).await?;
             }
         }
-        check.step(0);
     }
     unreferenced(check, &unknown).await
 }
