@@ -36,6 +36,7 @@ use penstock_types::ObjectId;
 use crate::again;
 use log::Met;
 use report::{Finding, Report};
+use tally::Reference;
 use topics::Topic;
 
 /// Why it can't be told whether all is well.
@@ -139,7 +140,8 @@ impl Fsck {
         let mut check = Check::begin(parts, settings, &**progress).await?;
         rows::check(&mut check).await?;
         check.phase("topics", 0);
-        let topics = topics::all(&mut check).await?;
+        let topics: Arc<[Topic]> = topics::all(&mut check).await?.into();
+        check.topics = Arc::clone(&topics);
         check.report.checked.topics = topics.len() as u64;
         topics::names(&mut check, &topics).await?;
         topics::strays(&mut check, &topics).await?;
@@ -237,6 +239,8 @@ struct Check<'a> {
     phase: (&'static str, u64, u64),
     /// When it began: ages are counted to then.
     present: Present,
+    /// All of them, once they were read.
+    topics: Arc<[Topic]>,
     report: Report,
     units_checked: bool,
 }
@@ -257,7 +261,16 @@ impl<'a> Check<'a> {
             deep: settings.deep,
             ..Report::default()
         };
-        Ok(Self { parts, settings, progress, phase: ("", 0, 0), present, report, units_checked: false })
+        Ok(Self {
+            parts,
+            settings,
+            progress,
+            phase: ("", 0, 0),
+            present,
+            topics: Arc::default(),
+            report,
+            units_checked: false,
+        })
     }
 
     fn store(&self) -> &SharedStore {
@@ -275,6 +288,13 @@ impl<'a> Check<'a> {
     fn found(&mut self, finding: Finding) {
         tracing::debug!(%finding, "found");
         self.report.add(finding);
+    }
+
+    /// A finding about the first of `references`.
+    fn told_by(&self, references: &[Reference], finding: Finding) -> Finding {
+        let Some(reference) = references.first() else { return finding };
+        let topic = &self.topics[reference.topic as usize];
+        finding.within(&topic.name, topic.partition(reference.partition)).at(Some(reference.offset))
     }
 
     fn phase(&mut self, phase: &'static str, of: u64) {

@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use penstock_compaction::fsck::report::Report;
 use penstock_compaction::fsck::{Fsck, FsckParts, Progress, Settings};
 use penstock_config::{AgentConfig, ByteSize, OptionValue};
+use penstock_metadata::cluster::{OLDEST_SCHEMA_READ, SCHEMA_VERSION, check_schema};
 use penstock_metadata::incarnation;
 
 use super::CommandError;
@@ -89,6 +90,8 @@ async fn check_opened(
     let cluster = cluster.map_err(|error| CommandError::Unchecked(error.to_string()))?;
     let cluster = cluster
         .ok_or_else(|| CommandError::Unchecked("the metadata store holds no cluster here".to_owned()))?;
+    check_schema(&cluster, OLDEST_SCHEMA_READ..=SCHEMA_VERSION)
+        .map_err(|error| CommandError::Unchecked(error.to_string()))?;
     let (sweeper, collector) = (sweeper_settings(config), collector_settings(config));
     let settings = Settings {
         deep: arguments.deep,
@@ -181,7 +184,8 @@ fn summary(report: &Report) -> String {
     } else {
         let counts: Vec<String> =
             report.counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        format!("{} findings: {}", report.total(), counts.join(", "))
+        let plural = if report.total() == 1 { "" } else { "s" };
+        format!("{} finding{plural}: {}", report.total(), counts.join(", "))
     };
     format!("cluster {}: {found} ({what}){unsettled}", report.cluster_id)
 }

@@ -90,15 +90,8 @@ pub(super) async fn check(
         }
         for (kind, detail, reference) in read.problems {
             let finding = Finding::of(kind, job.id, detail);
-            check.found(match reference {
-                Some(reference) => {
-                    let topic = &topics[reference.topic as usize];
-                    finding
-                        .within(&topic.name, topic.partition(reference.partition))
-                        .at(Some(reference.offset))
-                }
-                None => finding,
-            });
+            let finding = check.told_by(reference.as_slice(), finding);
+            check.found(finding);
         }
     }
     Ok(())

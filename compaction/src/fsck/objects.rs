@@ -215,14 +215,11 @@ fn tell_count(
     queued: Option<Garbage>,
 ) {
     let (referred, dead) = (batches(references), standing.dead);
-    let offset = references.first().map(|first| first.offset);
     let finding = match standing.row {
-        None if referred > 0 => Finding::of(
-            Kind::NoRow,
-            id,
-            format!("{referred} batches of logs are in it, the first at this offset"),
-        )
-        .at(offset),
+        None if referred > 0 => {
+            let detail = format!("{referred} batches of logs are in it, the first at this offset");
+            check.told_by(references, Finding::of(Kind::NoRow, id, detail))
+        }
         None => Finding::of(Kind::DeadWithoutRow, id, format!("{dead} batches"))
             .repaired_by(Repair::ClearDead(id)),
         Some(row) if row.state == ObjectState::Committed => {
@@ -241,7 +238,7 @@ fn tell_count(
             let state = format!("{:?}", row.state).to_lowercase();
             let detail =
                 format!("its row says {state}; {referred} batches are referred to, {dead} counted as dead");
-            let finding = Finding::of(Kind::DeadReferenced, id, detail).at(offset);
+            let finding = check.told_by(references, Finding::of(Kind::DeadReferenced, id, detail));
             match (row.state, row.appended.checked_sub(referred)) {
                 (ObjectState::Tombstone, Some(dead)) if referred > 0 && standing.dead == 0 => {
                     finding.repaired_by(Repair::Revive { id, dead, queued })
@@ -293,9 +290,7 @@ fn misplaced(
         None if is_used => {
             let detail =
                 format!("{} batches of logs are in it, the first at this offset", batches(references));
-            return Some(
-                Finding::of(Kind::Missing, id, detail).at(references.first().map(|first| first.offset)),
-            );
+            return Some(check.told_by(references, Finding::of(Kind::Missing, id, detail)));
         }
         Some(bytes) if is_used && row.is_some_and(|row| row.size != bytes) => {
             let size = row.map_or(0, |row| row.size);
