@@ -53,7 +53,8 @@ fn written(directory: &Path, records: u32) -> Result<()> {
         .create()?;
     for number in 0..records {
         let (key, payload) = (number.to_string(), format!("record {number}"));
-        let record: BaseRecord<'_, str, str> = BaseRecord::to("orders").key(&key).payload(&payload);
+        let record: BaseRecord<'_, str, str> =
+            BaseRecord::to("orders").key(key.as_str()).payload(payload.as_str());
         producer.send(record).map_err(|(error, _)| error)?;
         if number % 100 == 99 {
             producer.flush(PATIENCE)?;
