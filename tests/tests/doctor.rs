@@ -53,16 +53,20 @@ fn doctor(directory: &Path, environment: &[(String, String)], arguments: &[&str]
         .with_context(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))?;
     let text = |check: &Value, name: &str| check[name].as_str().unwrap_or_default().to_owned();
     let checks = printed.as_array().context("an array")?;
-    let checks = checks.iter().map(|check| (text(check, "name"), text(check, "state"), text(check, "detail")));
+    let checks =
+        checks.iter().map(|check| (text(check, "name"), text(check, "state"), text(check, "detail")));
     Ok(Found { checks: checks.collect(), code: output.status.code() })
 }
 
 /// The bucket's owner.
 fn owner(minio: &Minio) -> Result<BucketSettings> {
     let environment = minio.environment(minio.port);
-    let value = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let value =
+        |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let mut options = BucketOptions::default();
-    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"] {
+    for name in
+        ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"]
+    {
         options.s3_settings.insert(name.to_lowercase(), value(name).context(name)?);
     }
     let url = value("PENSTOCK_OBJECT_STORE").context("the bucket")?;
@@ -91,7 +95,8 @@ fn missing_rules_are_told_and_put_and_others_stay() -> Result<()> {
     ensure!(versioned.code == Some(0), "{:?}", versioned.checks);
 
     let set = doctor(&data, &environment, &["--set-lifecycle"])?;
-    ensure!(set.states() == ["ok"; 4] && set.code == Some(0), "{:?}", set.checks);
+    // MinIO takes rules for unfinished uploads and forgets them; it gives such uploads up by itself.
+    ensure!(set.states() == ["ok", "ok", "skipped", "ok"] && set.code == Some(0), "{:?}", set.checks);
     ensure!(set.detail("bucket: set lifecycle") == "put \"penstock data/\"", "{:?}", set.checks);
     let known = runtime.block_on(owner.rules())?;
     let names: Vec<_> = known.lifecycle.rules().iter().map(|rule| (rule.id.as_str(), rule.expires)).collect();
@@ -101,9 +106,13 @@ fn missing_rules_are_told_and_put_and_others_stay() -> Result<()> {
 
     put("lifecycle", &rules("old", "dat", "<Expiration><Days>30</Days></Expiration>"))?;
     let deleting = doctor(&data, &environment, &["--set-lifecycle"])?;
-    ensure!(deleting.states() == ["ok", "ok", "ok", "failed"], "{:?}", deleting.checks);
+    ensure!(deleting.states() == ["ok", "ok", "skipped", "failed"], "{:?}", deleting.checks);
     ensure!(deleting.code == Some(1), "{:?}", deleting.checks);
-    ensure!(deleting.detail("bucket: rules that delete").starts_with("\"old\" deletes"), "{:?}", deleting.checks);
+    ensure!(
+        deleting.detail("bucket: rules that delete").starts_with("\"old\" deletes"),
+        "{:?}",
+        deleting.checks
+    );
     Ok(())
 }
 
@@ -113,7 +122,11 @@ fn a_directory_has_no_such_settings() -> Result<()> {
     let url = format!("file://{}", directory.path().join("objects").display());
     for arguments in [&["--object-store", &url][..], &["--object-store", &url, "--set-lifecycle"]] {
         let found = doctor(directory.path(), &[], arguments)?;
-        ensure!(found.states() == ["skipped", "not checked", "not checked", "not checked"], "{:?}", found.checks);
+        ensure!(
+            found.states() == ["skipped", "not checked", "not checked", "not checked"],
+            "{:?}",
+            found.checks
+        );
         ensure!(found.code == Some(0), "{:?}", found.checks);
     }
     Ok(())

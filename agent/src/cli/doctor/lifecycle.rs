@@ -89,12 +89,14 @@ async fn put_missing(
     let known = rules.lifecycle.rules();
     // Where it isn't known whether there are versions, a rule for them does no harm.
     let is_versioned = versioning != Some(&Versioning::Off);
+    let new = rules_of_ours(settings.prefix());
+    // A store that doesn't keep all that a rule says would be asked again and again.
+    let is_put = new.iter().all(|rule| known.iter().any(|known| known.id == rule.id && known.enabled));
     let is_missing = (is_versioned && old_versions_days(known, &keys).is_none())
-        || unfinished_days(known, &keys).is_none();
+        || (!is_put && unfinished_days(known, &keys).is_none());
     if !is_missing {
         return (Check { name: SET, state: State::Ok, detail: "no rule is missing".to_owned() }, false);
     }
-    let new = rules_of_ours(settings.prefix());
     let mut put = rules.clone();
     for rule in &new {
         put.lifecycle = put.lifecycle.with(rule);
@@ -159,18 +161,29 @@ fn judge(versioning: Option<Versioning>, rules: &[Rule], prefix: &str) -> Vec<Ch
             }
         });
     }
-    checks.push(match unfinished_days(rules, &keys) {
-        Some(days) => Check { name: UNFINISHED, state: State::Ok, detail: format!("given up after {days} d") },
-        None => {
-            let what = format!(
-                "agents upload each object in one request, but what other programs (copies, replication) begin to \
-                 upload here and don't finish is kept unseen, and paid for ({ADVICE})"
-            );
-            Check::warning(UNFINISHED, what)
-        }
-    });
+    checks.push(unfinished_uploads(rules, prefix));
     checks.push(rules_that_delete(rules, &keys));
     checks
+}
+
+fn unfinished_uploads(rules: &[Rule], prefix: &str) -> Check {
+    if let Some(days) = unfinished_days(rules, &keys_of_agents(prefix)) {
+        return Check { name: UNFINISHED, state: State::Ok, detail: format!("given up after {days} d") };
+    }
+    let ours = rules_of_ours(prefix);
+    if let Some(put) = rules.iter().find(|rule| rule.enabled && ours.iter().any(|ours| ours.id == rule.id)) {
+        let why = format!(
+            "{} is there without that: the store doesn't keep such rules (MinIO gives such uploads up by itself), or \
+             somebody changed it",
+            name(put)
+        );
+        return Check::skipped(UNFINISHED, why);
+    }
+    let what = format!(
+        "agents upload each object in one request, but what other programs (copies, replication) begin to upload here \
+         and don't finish is kept unseen, and paid for ({ADVICE})"
+    );
+    Check::warning(UNFINISHED, what)
 }
 
 /// Objects are deleted by agents alone, when nothing refers to them any more.
