@@ -56,7 +56,9 @@ pub use object_store::ObjectStore;
 pub use object_store::memory::InMemory;
 pub use options::{BucketOptions, HedgeOptions, UploadChecksum};
 pub use put::PutOutcome;
-pub use settings::{BucketRules, BucketSettings, Lifecycle, NewRule, Rule, SettingsError, Versioning};
+pub use settings::{
+    BucketRules, BucketSettings, Lifecycle, NewRule, RULE_ID_CHARS_MAX, Rule, SettingsError, Versioning,
+};
 pub use stats::{BucketStats, BucketStatsSnapshot};
 
 use error::Failure;

@@ -5,7 +5,7 @@
 use penstock_compaction::checkpoint::CHECKPOINTS_PREFIX;
 use penstock_config::AgentConfig;
 use penstock_storage::bucket::{
-    BucketRules, BucketSettings, CLAIM_KEY, NewRule, Rule, SettingsError, Versioning,
+    BucketRules, BucketSettings, CLAIM_KEY, NewRule, RULE_ID_CHARS_MAX, Rule, SettingsError, Versioning,
 };
 use penstock_storage::object::OBJECTS_PREFIX;
 
@@ -112,7 +112,7 @@ async fn put_missing(
 fn rules_of_ours(prefix: &str) -> Vec<NewRule> {
     let prefixes = if prefix.is_empty() { keys_of_agents(prefix) } else { vec![format!("{prefix}/")] };
     let rule = |prefix: String| NewRule {
-        id: format!("penstock {prefix}"),
+        id: format!("penstock {prefix}").chars().take(RULE_ID_CHARS_MAX).collect(),
         prefix,
         old_versions_days: RULE_DAYS,
         unfinished_uploads_days: RULE_DAYS,

@@ -15,8 +15,8 @@ use super::xml::{self, Element};
 
 const EMPTY: &str =
     "<LifecycleConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"></LifecycleConfiguration>";
-/// S3's limit.
-const LONGEST_ID_CHARS: usize = 255;
+/// The longest name of a rule, by S3's limit.
+pub const RULE_ID_CHARS_MAX: usize = 255;
 
 /// The rules of a bucket, and the document that they were read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct Rule {
 /// What a rule of ours says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRule {
-    /// Its name. A rule of this name is replaced.
+    /// Its name, of [`RULE_ID_CHARS_MAX`] at most. A rule of this name is replaced.
     pub id: String,
     /// Keys begin with it.
     pub prefix: String,
@@ -100,16 +100,15 @@ impl Lifecycle {
     /// With a rule more, instead of those of its name.
     #[must_use]
     pub fn with(&self, rule: &NewRule) -> Self {
-        let id: String = rule.id.chars().take(LONGEST_ID_CHARS).collect();
         let end = self.root.end_tag.expect("checked when it was read");
         let mut document = String::with_capacity(self.document.len() + 512);
         let mut kept = 0;
-        for replaced in self.rules.iter().filter(|known| known.id == id) {
+        for replaced in self.rules.iter().filter(|known| known.id == rule.id) {
             document.push_str(&self.document[kept..replaced.span.start]);
             kept = replaced.span.end;
         }
         document.push_str(&self.document[kept..end]);
-        document.push_str(&rule.write(&id, &self.root.name_prefix));
+        document.push_str(&rule.write(&self.root.name_prefix));
         document.push_str(&self.document[end..]);
         Self::parse(document).expect("what was read, with a rule that is read")
     }
@@ -162,11 +161,11 @@ impl Rule {
 
 impl NewRule {
     /// With the namespace's prefix that the document's elements have.
-    fn write(&self, id: &str, name_prefix: &str) -> String {
+    fn write(&self, name_prefix: &str) -> String {
         let tag = |name: &str, inside: &str| format!("<{name_prefix}{name}>{inside}</{name_prefix}{name}>");
         let number = |name: &str, number: u32| tag(name, &number.to_string());
         let parts = [
-            tag("ID", &escape(id)),
+            tag("ID", &escape(self.id.as_str())),
             tag("Filter", &tag("Prefix", &escape(self.prefix.as_str()))),
             tag("Status", "Enabled"),
             tag("Expiration", &tag("ExpiredObjectDeleteMarker", "true")),

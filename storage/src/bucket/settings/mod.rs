@@ -30,7 +30,7 @@ use super::{BucketOptions, OpenError, open};
 mod lifecycle;
 mod xml;
 
-pub use lifecycle::{Lifecycle, NewRule, Rule};
+pub use lifecycle::{Lifecycle, NewRule, RULE_ID_CHARS_MAX, Rule};
 
 /// How long a signature is good for; clocks may differ by some minutes.
 const SIGNED_FOR: Duration = Duration::from_secs(300);
