@@ -120,8 +120,12 @@ fn missing_rules_are_told_and_put_and_others_stay() -> Result<()> {
 fn a_directory_has_no_such_settings() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let url = format!("file://{}", directory.path().join("objects").display());
-    for arguments in [&["--object-store", &url][..], &["--object-store", &url, "--set-lifecycle"]] {
+    for (arguments, set) in [
+        (&["--object-store", &url][..], "not checked"),
+        (&["--object-store", &url, "--set-lifecycle"], "skipped"),
+    ] {
         let found = doctor(directory.path(), &[], arguments)?;
+        ensure!(found.state("bucket: set lifecycle") == set, "{:?}", found.checks);
         ensure!(
             found.states() == ["skipped", "not checked", "not checked", "not checked"],
             "{:?}",

@@ -28,7 +28,12 @@ pub(super) async fn check(config: &AgentConfig, set: bool) -> Vec<Check> {
     let url = config.object_store().to_string();
     let settings = match BucketSettings::open(&url, &bucket_options(&config.upload)) {
         Ok(Some(settings)) => settings,
-        Ok(None) => return vec![Check::skipped(VERSIONING, "this store has neither versions nor rules")],
+        Ok(None) => {
+            let names = [VERSIONING, SET].into_iter().take(if set { 2 } else { 1 });
+            return names
+                .map(|name| Check::skipped(name, "this store has neither versions nor rules"))
+                .collect();
+        }
         Err(error) => return vec![Check::new(VERSIONING, Err::<(), _>(error))],
     };
     let (versioning, mut rules) =
