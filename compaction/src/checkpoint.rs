@@ -48,7 +48,9 @@ use crate::again;
 use crate::share::Share;
 use crate::turns::Turns;
 
-use format::{CHECKPOINTS_PREFIX, PartBuilder, PartName};
+pub use format::CHECKPOINTS_PREFIX;
+
+use format::{PartBuilder, PartName};
 
 /// A part is closed at this size: what the job holds in memory, besides a page of rows.
 const PART_BYTES: usize = 4 << 20;

@@ -30,7 +30,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from matrix import install, java_tools, kcat, libraries, local_disk, servers, several
+from matrix import install, java_tools, kcat, libraries, local_disk, platform, servers, several
 from matrix.report import Failed, Report, Skipped
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -92,6 +92,23 @@ def run_java_tools(report, reader, state):
         report.cell("java-tools", name, lambda: check(tools, libraries.run_name("java-tools", name)))
 
 
+def run_platform(report, reader, state):
+    """Connect, Streams, and a store of schemas; two at a time, since they mostly wait for groups and for JVMs."""
+    if not report.wants("platform"):
+        return
+    try:
+        tools = java_tools.Tools(reader, install.java(HERE, state))
+    except Skipped as reason:
+        report.skip("platform", str(reason))
+        return
+
+    def run_cell(name):
+        report.cell("platform", name, lambda: platform.CELLS[name](tools, libraries.run_name("platform", name)))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(run_cell, name) for name in platform.CELLS]:
+            done.result()
+
+
 def run_by_hand(report, bootstrap, state):
     programs = libraries.programs_by_hand(HERE, state)
     run_libraries(report, kcat.Kcat(bootstrap), programs)
@@ -106,6 +123,7 @@ def run_matrix(report, bootstrap, state):
     run_kcat(report, reader)
     run_libraries(report, reader, programs)
     run_java_tools(report, reader, state)
+    run_platform(report, reader, state)
     report.print_table(["kcat", *programs], libraries.CAPABILITIES)
 
 
@@ -197,7 +215,7 @@ def main():
     state = pathlib.Path(os.environ.get("PENSTOCK_TEST_STATE", ROOT / "target/test-state")).resolve() / "clients"
     state.mkdir(parents=True, exist_ok=True)
     if options.list:
-        print("\n".join(["kcat", *libraries.programs(HERE, state), "java-tools", "disk", "seaweedfs", "agents", "broker"]))
+        print("\n".join(["kcat", *libraries.programs(HERE, state), "java-tools", "platform", "disk", "seaweedfs", "agents", "broker"]))
         print("by hand: " + ", ".join(libraries.programs_by_hand(HERE, state)))
         return 0
     report = Report(options.only)

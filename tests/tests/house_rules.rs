@@ -20,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
 /// A library and the only places that may import it: path prefixes from the workspace's root.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("object_store", &["storage/src/bucket"]),
-    ("aws_sdk_s3", &["storage/src/bucket/admin"]),
+    ("quick_xml", &["storage/src/bucket/settings"]),
     ("foundationdb", &["metadata/src/kv/foundationdb"]),
     ("fjall", &["metadata/src/kv/embedded"]),
     (

@@ -13,6 +13,7 @@ use super::output::{OutputArguments, Table};
 
 mod bucket;
 mod checks;
+mod lifecycle;
 
 /// The arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -20,10 +21,15 @@ mod checks;
 Examples:
   penstock doctor --config penstock.toml
   penstock doctor --object-store s3://my-bucket/kafka --output json
+  penstock doctor --object-store s3://my-bucket/kafka --set-lifecycle
 The bucket is tried with objects of the doctor's own under the configured prefix; they are removed.")]
 pub(super) struct DoctorArguments {
     #[command(flatten)]
     config: ConfigArguments,
+    /// Put the lifecycle rules that the bucket lacks: old versions, expired delete markers and
+    /// unfinished uploads under the prefix go after a day. Other rules stay as they are
+    #[arg(long)]
+    set_lifecycle: bool,
     #[command(flatten)]
     output: OutputArguments,
 }
@@ -86,7 +92,7 @@ pub(super) fn run(arguments: &DoctorArguments) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| CommandError::Failed(format!("the runtime can't start: {error}")))?;
-    let checks = runtime.block_on(all(&loaded));
+    let checks = runtime.block_on(all(&loaded, arguments.set_lifecycle));
     runtime.shutdown_background();
     arguments.output.print(&checks, || {
         let mut table = Table::new(["CHECK", "RESULT", "DETAIL"]);
@@ -105,13 +111,17 @@ pub(super) fn run(arguments: &DoctorArguments) -> Outcome {
     if failed == 0 { Ok(()) } else { Err(CommandError::Failed(format!("{failed} checks failed"))) }
 }
 
-async fn all(loaded: &Loaded) -> Vec<Check> {
+async fn all(loaded: &Loaded, set_lifecycle: bool) -> Vec<Check> {
     let config = &loaded.config;
     let set = format!("{} options set", loaded.effective().len());
     let mut checks = vec![Check::new("configuration", config.validate()).with(set)];
     checks.push(checks::data_directory(config));
     checks.push(checks::metadata(config).await);
-    checks.extend(bucket::check(config).await);
+    let (bucket, is_fit) = bucket::check(config).await;
+    checks.extend(bucket);
+    if is_fit {
+        checks.extend(lifecycle::check(config, set_lifecycle).await);
+    }
     checks.push(checks::advertised(config).await);
     checks.push(checks::open_files(config));
     checks

@@ -41,6 +41,7 @@ mod open;
 mod options;
 mod put;
 mod retry;
+mod settings;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,9 @@ pub use object_store::ObjectStore;
 pub use object_store::memory::InMemory;
 pub use options::{BucketOptions, HedgeOptions, UploadChecksum};
 pub use put::PutOutcome;
+pub use settings::{
+    BucketRules, BucketSettings, Lifecycle, NewRule, RULE_ID_CHARS_MAX, Rule, SettingsError, Versioning,
+};
 pub use stats::{BucketStats, BucketStatsSnapshot};
 
 use error::Failure;

@@ -34,17 +34,12 @@ pub(super) fn open(
             open_directory(FilePath::new(&path), options, randomness)
         }
         "s3" => {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            if bucket.is_empty() {
-                return Err(refuse("there is no bucket"));
-            }
-            let prefix = prefix.trim_matches('/');
-            let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
-            if !prefix.bytes().all(valid) || object_store::path::Path::parse(prefix).is_err() {
-                return Err(refuse("a prefix has segments of letters, digits, '.', '_' and '-'"));
-            }
-            let store = s3(url, bucket, options)?;
-            Ok(Arc::new(Bucket::assemble(store, prefix, url.to_owned(), None, options, randomness)))
+            let (bucket, prefix) = bucket_and_prefix(url, rest)?;
+            let (builder, _) = s3(bucket, options)?;
+            let store = builder
+                .build()
+                .map_err(|error| OpenError::Client { url: url.to_owned(), detail: error.to_string() })?;
+            Ok(Arc::new(Bucket::assemble(Arc::new(store), prefix, url.to_owned(), None, options, randomness)))
         }
         "memory" => {
             if !rest.trim_matches('/').is_empty() {
@@ -95,11 +90,26 @@ fn create_durably(directory: &FilePath) -> std::io::Result<PathBuf> {
     absolute.canonicalize()
 }
 
-fn s3(
-    url: &str,
+/// The two parts of what stands behind `s3://`.
+pub(super) fn bucket_and_prefix<'a>(url: &str, rest: &'a str) -> Result<(&'a str, &'a str), OpenError> {
+    let refuse = |reason: &str| OpenError::Url { url: url.to_owned(), reason: reason.to_owned() };
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err(refuse("there is no bucket"));
+    }
+    let prefix = prefix.trim_matches('/');
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
+    if !prefix.bytes().all(valid) || object_store::path::Path::parse(prefix).is_err() {
+        return Err(refuse("a prefix has segments of letters, digits, '.', '_' and '-'"));
+    }
+    Ok((bucket, prefix))
+}
+
+/// A client of the bucket about to be built, and the settings of its connections.
+pub(super) fn s3(
     bucket: &str,
     options: &BucketOptions,
-) -> Result<Arc<dyn object_store::ObjectStore>, OpenError> {
+) -> Result<(AmazonS3Builder, ClientOptions), OpenError> {
     let mut builder = AmazonS3Builder::from_env();
     for (name, value) in &options.s3_settings {
         let key: AmazonS3ConfigKey = name.parse().map_err(|error: object_store::Error| {
@@ -133,22 +143,22 @@ fn s3(
         .with_timeout_disabled()
         .with_connect_timeout(CONNECT_TIMEOUT)
         .with_pool_idle_timeout(POOL_IDLE_TIMEOUT);
-    let store = with_client_settings(builder, client)
+    let client = with_client_settings(&builder, client);
+    let builder = builder
+        .with_client_options(client.clone())
         .with_bucket_name(bucket)
         .with_unsigned_payload(unsigned)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         // Not every store knows the bulk request, and a DELETE costs nothing on S3.
         .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true")
         .with_http_connector(StatusConnector { change_uploads: options.change_uploads })
-        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
-        .build()
-        .map_err(|error| OpenError::Client { url: url.to_owned(), detail: error.to_string() })?;
-    Ok(Arc::new(store))
+        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
+    Ok((builder, client))
 }
 
 /// Puts our client options underneath those that the environment or the settings name (proxy, certificates, …):
 /// `with_client_options` replaces them all.
-fn with_client_settings(builder: AmazonS3Builder, mut client: ClientOptions) -> AmazonS3Builder {
+fn with_client_settings(builder: &AmazonS3Builder, mut client: ClientOptions) -> ClientOptions {
     let keys = [
         ClientConfigKey::AllowInvalidCertificates,
         ClientConfigKey::NoSystemCertificates,
@@ -174,7 +184,7 @@ fn with_client_settings(builder: AmazonS3Builder, mut client: ClientOptions) -> 
             client = client.with_config(key, value);
         }
     }
-    builder.with_client_options(client)
+    client
 }
 
 fn is_true(value: &str) -> bool {

@@ -61,6 +61,17 @@ class Background:
         for line in stream:
             lines.append(line.rstrip("\n"))
 
+    def stop(self, how=signal.SIGTERM, seconds=30):
+        """Sends a signal; it has to end by itself, in time. Its exit status."""
+        self.process.send_signal(how)
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"not ended within {seconds} s of {how.name}: {self.lines[-5:]} {self.errors[-20:]}") from None
+        for reader in self.readers:
+            reader.join(5)
+        return status
+
     def end(self):
         status = end(self.process, 15)
         for reader in self.readers:

@@ -6,7 +6,7 @@ consumers that read from the agent in their own zone (KIP-392), by the agents' o
 import re
 import urllib.request
 
-from . import install, java_tools, kcat as kcat_cells, libraries, process, wire
+from . import install, java_tools, kcat as kcat_cells, libraries, platform, process, wire
 from .kcat import Kcat
 from .report import Failed, Skipped
 
@@ -47,14 +47,15 @@ def run_smoke(report, agents, here, state):
 
 
 def run_whole(report, agents, here, state):
-    """Every capability of every client, Kafka's tools, and what only several agents can show."""
+    """Every capability of every client, Kafka's tools and what is built on its clients, and what only several agents can show."""
     _run_kcat(report, agents, kcat_cells.CELLS)
     _run_libraries(report, agents, here, state, libraries.CAPABILITIES)
     try:
         class_path = install.java(here, state)
-        for number, (name, check) in enumerate(java_tools.CELLS.items()):
+        cells = {f"java-tools-{name}": check for name, check in java_tools.CELLS.items()}
+        for number, (name, check) in enumerate({**cells, **platform.CELLS}.items()):
             tools = java_tools.Tools(agents.reader(number), class_path)
-            report.cell("agents", f"java-tools-{name}", lambda: check(tools, libraries.run_name("agents", name)))
+            report.cell("agents", name, lambda: check(tools, libraries.run_name("agents", name)))
     except Skipped as reason:
         report.skip("agents java-tools", str(reason))
     _run_together(report, agents, here, state)

@@ -17,8 +17,9 @@ use crate::start::{bucket_options, without_credentials};
 const STEP_CHANGED_BYTES: Duration = Duration::from_secs(2);
 const CONTENT: &[u8] = b"0123456789 penstock doctor";
 
-/// All checks of the bucket, in the order in which they depend on one another.
-pub(super) async fn check(config: &AgentConfig) -> Vec<Check> {
+/// All checks of the objects in the bucket, in the order in which they depend on one another; and whether it is there and
+/// lets one write.
+pub(super) async fn check(config: &AgentConfig) -> (Vec<Check>, bool) {
     let url = config.object_store().to_string();
     let warning = without_credentials(&config.object_store(), |name| std::env::var(name).ok());
     let mut checks: Vec<Check> =
@@ -29,7 +30,7 @@ pub(super) async fn check(config: &AgentConfig) -> Vec<Check> {
         Ok(bucket) => bucket,
         Err(error) => {
             checks.push(Check::new("bucket", Err::<(), _>(error)));
-            return checks;
+            return (checks, false);
         }
     };
     checks.push(Check::new("bucket", Ok::<_, BucketError>(())).with(bucket.url().to_owned()));
@@ -39,7 +40,7 @@ pub(super) async fn check(config: &AgentConfig) -> Vec<Check> {
     let is_put = put.is_ok();
     checks.push(Check::new("bucket: put", put));
     if !is_put {
-        return checks;
+        return (checks, false);
     }
     checks.extend(reads(&bucket, &folder, &key).await);
     checks.extend(conditions(&bucket, &folder).await);
@@ -48,7 +49,7 @@ pub(super) async fn check(config: &AgentConfig) -> Vec<Check> {
         checks.push(changed_bytes(&url, &bucket_options(&config.upload), &format!("{folder}/changed")).await);
     }
     checks.push(claim(&bucket).await);
-    checks
+    (checks, true)
 }
 
 async fn reads(bucket: &Bucket, folder: &str, key: &str) -> Vec<Check> {
