@@ -113,9 +113,13 @@ part_lint() {
     else
         fail 'cargo clippy'
     fi
-    if ! command -v python3 >/dev/null; then skip 'docs/cost.md' 'no python3'
-    elif logged cost tests/bench/cost.py --check; then pass 'docs/cost.md has the tables of now'
-    else fail 'docs/cost.md has the tables of now'; fi
+    if ! command -v python3 >/dev/null; then
+        skip 'the tables of docs/cost.md' 'no python3'
+    elif logged cost tests/bench/cost.py --check; then
+        pass 'the tables of docs/cost.md'
+    else
+        fail 'the tables of docs/cost.md'
+    fi
 }
 
 start_minio() {
