@@ -35,6 +35,16 @@ pub fn binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// The command without anything that the tests' own environment configures.
+pub fn penstock() -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    let is_ours = |name: &str| name.starts_with("PENSTOCK_") || name.starts_with("AWS_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
+    Ok(command)
+}
+
 /// A port that was free a moment ago.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
@@ -93,13 +103,9 @@ impl BrokerSpec {
         Ok(broker)
     }
 
-    /// Starts it and doesn't wait for anything. What the tests' own environment configures is not its business.
+    /// Starts it and doesn't wait for anything.
     pub fn spawn(&self) -> Result<BrokerProcess> {
-        let mut command = Command::new(binary()?);
-        let is_ours = |name: &str| name.starts_with("PENSTOCK_") || name.starts_with("AWS_");
-        for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(&name.to_string_lossy())) {
-            command.env_remove(name);
-        }
+        let mut command = penstock()?;
         command
             .arg("dev")
             .arg("--data-dir")

@@ -1,11 +1,11 @@
 //! `penstock doctor` on a real bucket: versions, and lifecycle rules that are missing, put, or in the way.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use penstock_storage::bucket::{BucketOptions, BucketSettings};
 use penstock_tests::minio::Minio;
+use penstock_tests::penstock;
 use serde_json::Value;
 
 const VERSIONED: &str = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
@@ -42,7 +42,7 @@ impl Found {
 }
 
 fn doctor(directory: &Path, environment: &[(String, String)], arguments: &[&str]) -> Result<Found> {
-    let output = Command::new(penstock_tests::binary()?)
+    let output = penstock()?
         .args(["doctor", "--output", "json", "--data-dir"])
         .arg(directory)
         .args(arguments)

@@ -1,12 +1,11 @@
 //! `penstock fsck`, of what a broker that was stopped has left.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use penstock_tests::load::create_topic;
-use penstock_tests::{BrokerSpec, binary};
+use penstock_tests::{BrokerSpec, penstock};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
@@ -29,12 +28,7 @@ impl Checked {
 }
 
 fn fsck(directory: &Path, arguments: &[&str]) -> Result<Checked> {
-    let mut command = Command::new(binary()?);
-    // What the tests' own environment configures is not its business.
-    let is_ours = |name: &str| name.starts_with("PENSTOCK_") || name.starts_with("AWS_");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(&name.to_string_lossy())) {
-        command.env_remove(name);
-    }
+    let mut command = penstock()?;
     command.args(["fsck", "--output", "json", "--data-dir"]).arg(directory).args(arguments);
     let ran = command.output()?;
     let complaints = String::from_utf8_lossy(&ran.stderr).into_owned();
