@@ -37,7 +37,8 @@ METADATA_COPIES, METADATA_CROSSINGS = 3, 4
 # The smallest disk that one would give a database.
 DISK_GB_LEAST = 20
 
-# Merging: twice at most, into objects of 128 MiB, from stretches of 8 MiB; what was merged stays a day.
+# Merging (docs/compaction.md), by its bounds: twice, into objects of 128 MiB, the second time from stretches of 8 MiB; what was merged
+# stays a day.
 MERGE_OBJECT, MERGE_STRETCH, MERGE_STAYS = 128 * MIB, 8 * MIB, DAY
 
 # Apache Kafka: three copies, each in a zone of its own; a leader is in the client's zone one time in three.
@@ -88,6 +89,7 @@ def penstock(load):
         "records in S3 for a week": load.gb(WEEK) * S3_GB_MONTH,
         "PUT of flushes": load.put * MONTH * S3_PUT,
         "GET of consumers at the end": load.get * MONTH * S3_GET,
+        **merging(load),
         "records between zones": 0.0,
         "agents": machines(load.agents),
         "metadata store: three machines": machines(ZONES),
@@ -97,14 +99,14 @@ def penstock(load):
 
 
 def merging(load):
-    """What merging adds: a request to read each flushed object and each stretch of what was merged once, one to write each merged
-    object, twice, and what was merged until it is deleted."""
+    """A request to read each flushed object and each stretch of what was merged once, one to write each merged object, twice, and what was
+    merged until it is deleted."""
     puts = 2 * load.mib * MIB / MERGE_OBJECT
     gets = load.put + load.mib * MIB / MERGE_STRETCH
     return {
-        "PUT of merged objects": puts * MONTH * S3_PUT,
-        "GET of what is merged": gets * MONTH * S3_GET,
-        "what was merged, until it is deleted": 2 * load.gb(MERGE_STAYS) * S3_GB_MONTH,
+        "merging: PUT": puts * MONTH * S3_PUT,
+        "merging: GET": gets * MONTH * S3_GET,
+        "merging: what was merged, until it is deleted": 2 * load.gb(MERGE_STAYS) * S3_GB_MONTH,
     }
 
 
@@ -118,13 +120,12 @@ def kafka(load):
     }
 
 
-def table(head, columns, total):
+def table(head, columns):
     """Markdown; `columns`: of each load its lines."""
     lines = [f"| {head} | " + " | ".join(load.name for load in loads()) + " |", "|---|" + "---|" * len(columns)]
     for name in columns[0]:
         lines.append(f"| {name} | " + " | ".join(usd(column[name]) for column in columns) + " |")
-    if total:
-        lines.append(f"| **{total}** | " + " | ".join(f"**{usd(sum(column.values()))}**" for column in columns) + " |")
+    lines.append("| **together** | " + " | ".join(f"**{usd(sum(column.values()))}**" for column in columns) + " |")
     return lines
 
 
@@ -145,9 +146,8 @@ def tables():
     """Name → lines; docs/cost.md has a place for each."""
     return {
         "requests": requests(),
-        "penstock": table("Penstock, USD a month", [penstock(load) for load in loads()], "together"),
-        "merging": table("added by merging, USD a month", [merging(load) for load in loads()], "together"),
-        "kafka": table("Apache Kafka, USD a month", [kafka(load) for load in loads()], "together"),
+        "penstock": table("Penstock, USD a month", [penstock(load) for load in loads()]),
+        "kafka": table("Apache Kafka, USD a month", [kafka(load) for load in loads()]),
     }
 
 
