@@ -81,8 +81,8 @@ pub enum SalvageError {
 pub struct SalvageParts {
     /// The bucket.
     pub bucket: Arc<Bucket>,
-    /// The metadata store, which is empty.
-    pub store: SharedStore,
+    /// The metadata store, which is empty; none to see only what would be salvaged.
+    pub store: Option<SharedStore>,
     /// The cluster's keys in it.
     pub keyspace: Keyspace,
 }
@@ -100,8 +100,7 @@ struct Told {
     commits: BTreeMap<ObjectId, CommitPlace>,
 }
 
-/// Fills the store: with `to`, if that is the incarnation that it will be in. To see only what would be salvaged, give a store
-/// in memory and throw it away.
+/// Fills the store: with `to`, only if that is the incarnation that it will be in.
 pub async fn salvage(
     parts: &SalvageParts,
     to: Option<Incarnation>,
@@ -109,7 +108,10 @@ pub async fn salvage(
     progress: &dyn Progress,
 ) -> Result<Report, SalvageError> {
     let SalvageParts { bucket, store, keyspace } = parts;
-    let mut out = Salvaging::begin(store.clone(), keyspace.clone()).await?;
+    let mut out = match store {
+        Some(store) => Salvaging::begin(store.clone(), keyspace.clone()).await?,
+        None => Salvaging::into_nothing(keyspace.clone()),
+    };
     let claim = bucket.read_claim().await?;
     let claim = claim.ok_or_else(|| SalvageError::Nobodys { url: bucket.url().to_owned() })?;
     let mut report = Report { cluster_id: claim.cluster_id.clone(), ..Report::default() };
@@ -488,7 +490,7 @@ impl Writing<'_> {
                 level: if held.has_offsets { merge_queue::LAST_LEVEL } else { 0 },
             };
             self.out.put(object::key(&keyspace, *id), row.encode()).await?;
-            let gone = batches - held.referred;
+            let gone = batches.saturating_sub(held.referred);
             if gone > 0 {
                 let value = dead::amount(gone, true).to_le_bytes().to_vec();
                 self.out.put(dead::key(&keyspace, *id), value).await?;

@@ -38,10 +38,10 @@ impl From<Corrupt> for SalvagingError {
     }
 }
 
-/// A store that is being filled by one process.
+/// A store that is being filled by one process; or nothing, to see what would be written.
 #[derive(Debug)]
 pub struct Salvaging {
-    store: SharedStore,
+    store: Option<SharedStore>,
     keyspace: Keyspace,
     waiting: Vec<(Vec<u8>, Vec<u8>)>,
     bytes: usize,
@@ -58,7 +58,12 @@ impl Salvaging {
         if !page.rows.is_empty() {
             return Err(SalvagingError::NotEmpty);
         }
-        Ok(Self { store, keyspace, waiting: Vec::new(), bytes: 0 })
+        Ok(Self { store: Some(store), keyspace, waiting: Vec::new(), bytes: 0 })
+    }
+
+    /// Writes nothing.
+    pub fn into_nothing(keyspace: Keyspace) -> Self {
+        Self { store: None, keyspace, waiting: Vec::new(), bytes: 0 }
     }
 
     /// The keys that are written.
@@ -68,6 +73,9 @@ impl Salvaging {
 
     /// Writes a row, at once or with the next ones.
     pub async fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), SalvagingError> {
+        if self.store.is_none() {
+            return Ok(());
+        }
         self.bytes += key.len() + value.len();
         self.waiting.push((key, value));
         if self.bytes >= TRANSACTION_BYTES { self.flush().await } else { Ok(()) }
@@ -75,9 +83,10 @@ impl Salvaging {
 
     /// Writes what waits. A transaction whose outcome isn't known is run again: the rows are the same.
     async fn flush(&mut self) -> Result<(), SalvagingError> {
+        let Some(store) = &self.store else { return Ok(()) };
         let mut attempts = 0;
         while !self.waiting.is_empty() {
-            let mut transaction = self.store.begin(Priority::Default);
+            let mut transaction = store.begin(Priority::Default);
             for (key, value) in &self.waiting {
                 transaction.set(key, value, WriteConflict::Yes);
             }
@@ -110,7 +119,8 @@ impl Salvaging {
             oldest_writer: SCHEMA_VERSION,
             created_ms,
         };
-        let mut transaction = self.store.begin(Priority::Default);
+        let Some(store) = &self.store else { return Ok(()) };
+        let mut transaction = store.begin(Priority::Default);
         let key = identity_key(&self.keyspace);
         let now = transaction.read_version().await?;
         if transaction.get(&key, Isolation::Serializable).await?.is_some() {

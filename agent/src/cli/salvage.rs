@@ -1,6 +1,6 @@
 //! `penstock salvage`.
 //!
-//! Without `--to` everything is put together in memory and thrown away. With it the rows are written first, the identity
+//! Without `--to` nothing is written. With it the rows are written first, the identity
 //! last, then the bucket's claim is raised: killed before the identity, the store holds no cluster, and has to be emptied; killed
 //! behind it, `penstock metadata raise-incarnation` with the same number does the rest.
 
@@ -13,8 +13,7 @@ use penstock_compaction::salvage::report::{PartitionReport, Report};
 use penstock_compaction::salvage::{SalvageParts, salvage};
 use penstock_config::AgentConfig;
 use penstock_metadata::kv::SharedStore;
-use penstock_metadata::kv::memory::MemoryStore;
-use penstock_types::{Clock, Incarnation, OsRandomness, SystemClock};
+use penstock_types::{Clock, Incarnation, SystemClock};
 
 use super::CommandError;
 use super::agent::ConfigArguments;
@@ -62,19 +61,16 @@ pub(super) fn run(arguments: &SalvageArguments) -> Outcome {
 }
 
 async fn salvaged(config: &AgentConfig, to: Option<u32>) -> Result<Report, CommandError> {
-    let Some(to) = to else {
-        let store: SharedStore = MemoryStore::new(Arc::new(OsRandomness::default()));
-        return fill(config, store, None).await;
-    };
+    let Some(to) = to else { return fill(config, None, None).await };
     let opened = open(config, Access::Create).await?;
-    let report = fill(config, Arc::clone(&opened.store), Some(Incarnation::new(to))).await;
+    let report = fill(config, Some(Arc::clone(&opened.store)), Some(Incarnation::new(to))).await;
     opened.close().await;
     report
 }
 
 async fn fill(
     config: &AgentConfig,
-    store: SharedStore,
+    store: Option<SharedStore>,
     to: Option<Incarnation>,
 ) -> Result<Report, CommandError> {
     let failed = |error: &dyn std::fmt::Display| CommandError::Failed(error.to_string());

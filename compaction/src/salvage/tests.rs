@@ -80,17 +80,23 @@ async fn salvaged(world: &World) -> (Life, Report) {
     let life = Life { store, keyspace: Keyspace::new(b"new/"), bucket: world.bucket.clone() };
     let parts = SalvageParts {
         bucket: life.bucket.clone(),
-        store: life.store.clone(),
+        store: Some(life.store.clone()),
         keyspace: life.keyspace.clone(),
     };
-    let report = salvage(&parts, None, 7, &Nobody).await.expect("salvaged");
+    let looked = SalvageParts { store: None, ..parts.clone() };
+    let looked = salvage(&looked, None, 7, &Nobody).await.expect("looked");
+    let other = salvage(&parts, Some(Incarnation::new(77)), 7, &Nobody).await.expect_err("another one");
+    assert!(matches!(other, SalvageError::OtherIncarnation { to: 77, .. }), "{other}");
+    let to = Some(Incarnation::new(looked.incarnation));
+    let report = salvage(&parts, to, 7, &Nobody).await.expect("salvaged");
+    assert_eq!(report, looked);
     let identity = life.identity().await;
     assert_eq!(identity.cluster_id, world.cluster.cluster_id);
     assert_eq!(identity.incarnation.get(), report.incarnation);
     assert!(report.incarnation > report.seen_incarnation);
     life.bucket.raise_claim(&identity.cluster_id, identity.incarnation).await.expect("raised");
     let parts = FsckParts {
-        store: life.store.clone(),
+        store: Some(life.store.clone()),
         keyspace: life.keyspace.clone(),
         cluster: identity,
         bucket: life.bucket.clone(),
@@ -282,7 +288,7 @@ async fn what_was_deleted_stays_deleted_and_what_is_lost_is_told() {
     let store: SharedStore = MemoryStore::new(Arc::new(SeededRandomness::new(98)));
     let keyspace = Keyspace::new(b"");
     let parts =
-        SalvageParts { bucket: world.bucket.clone(), store: store.clone(), keyspace: keyspace.clone() };
+        SalvageParts { bucket: world.bucket.clone(), store: Some(store.clone()), keyspace: keyspace.clone() };
     let report = salvage(&parts, None, 7, &Nobody).await.expect("salvaged");
     let first = partition_of(&report, "orders", 0);
     assert_eq!(first.log_start, 15, "{first:?}");
@@ -359,14 +365,14 @@ async fn a_store_with_rows_and_a_bucket_of_nobody_are_refused() {
     let world = World::without_topics().await;
     let parts = SalvageParts {
         bucket: world.bucket.clone(),
-        store: world.store.clone(),
+        store: Some(world.store.clone()),
         keyspace: world.keyspace.clone(),
     };
     let refused = salvage(&parts, None, 7, &Nobody).await.expect_err("there is a cluster");
     assert!(matches!(refused, SalvageError::Store(SalvagingError::NotEmpty)), "{refused}");
     world.bucket.delete("cluster").await.expect("deleted");
     let store: SharedStore = MemoryStore::new(Arc::new(SeededRandomness::new(98)));
-    let parts = SalvageParts { store, ..parts };
+    let parts = SalvageParts { store: Some(store), ..parts };
     let refused = salvage(&parts, None, 7, &Nobody).await.expect_err("nobody's");
     assert!(matches!(refused, SalvageError::Nobodys { .. }), "{refused}");
 }
