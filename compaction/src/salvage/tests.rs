@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use penstock_config::broker::BrokerConfig;
 use penstock_metadata::burial::bury;
 use penstock_metadata::fold::{BatchEntry, BatchSource};
@@ -13,7 +15,7 @@ use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_storage::batch::{BatchHeader, verify_crc};
 use penstock_storage::object::object_key;
-use penstock_types::SeededRandomness;
+use penstock_types::{Offset, SeededRandomness};
 
 use super::report::{PartitionReport, Range};
 use super::*;
@@ -96,7 +98,7 @@ async fn salvaged(world: &World) -> (Life, Report) {
     assert!(report.incarnation > report.seen_incarnation);
     life.bucket.raise_claim(&identity.cluster_id, identity.incarnation).await.expect("raised");
     let parts = FsckParts {
-        store: Some(life.store.clone()),
+        store: life.store.clone(),
         keyspace: life.keyspace.clone(),
         cluster: identity,
         bucket: life.bucket.clone(),
