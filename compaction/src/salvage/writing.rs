@@ -136,11 +136,10 @@ impl<'a> Writing<'a> {
                     (Err(corrupt), _) => return Ok(Err(corrupt)),
                 }
             }
-            Some(Family::Aborted) => {
-                if current.is_some() {
-                    let key = [self.out.keyspace().family(Family::Aborted), row.key[1..].to_vec()].concat();
-                    self.out.put(key, row.value.to_vec()).await?;
-                }
+            Some(Family::Aborted) if current.is_some() => {
+                let mut key = self.out.keyspace().family(Family::Aborted);
+                key.extend_from_slice(&row.key[1..]);
+                self.out.put(key, row.value.to_vec()).await?;
             }
             _ => {}
         }
