@@ -124,7 +124,7 @@ async fn salvaged(world: &World) -> (Life, Report) {
 
 fn partition_of<'r>(report: &'r Report, topic: &str, index: usize) -> &'r PartitionReport {
     let topic = report.topics.iter().find(|known| known.name == topic).expect("the topic");
-    &topic.partitions.iter().find(|known| known.partition == index as i32).expect("the partition")
+    topic.partitions.iter().find(|known| known.partition == index as i32).expect("the partition")
 }
 
 async fn checkpoint(world: &World) {
