@@ -1,12 +1,11 @@
 //! `penstock salvage`: the metadata of a broker are destroyed, and its bucket is enough.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use penstock_tests::load::create_topic;
-use penstock_tests::{BrokerSpec, binary, nap};
+use penstock_tests::{BrokerSpec, nap, penstock};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
@@ -20,13 +19,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 const PARTITIONS: i32 = 2;
 
 fn command(directory: &Path, arguments: &[&str]) -> Result<(Option<i32>, Value)> {
-    let mut command = Command::new(binary()?);
-    // What the tests' own environment configures is not its business.
-    let is_ours = |name: &str| name.starts_with("PENSTOCK_") || name.starts_with("AWS_");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(&name.to_string_lossy())) {
-        command.env_remove(name);
-    }
-    let ran = command.args(arguments).args(["--output", "json", "--data-dir"]).arg(directory).output()?;
+    let ran = penstock()?.args(arguments).args(["--output", "json", "--data-dir"]).arg(directory).output()?;
     let report = serde_json::from_slice(&ran.stdout).unwrap_or(Value::Null);
     println!("{arguments:?}: {:?} {report} {}", ran.status.code(), String::from_utf8_lossy(&ran.stderr));
     Ok((ran.status.code(), report))
