@@ -26,6 +26,7 @@ mod jobs;
 mod metadata;
 mod output;
 mod produce;
+mod salvage;
 mod several;
 mod topics;
 mod verify;
@@ -82,6 +83,8 @@ enum Command {
     Doctor(doctor::DoctorArguments),
     /// Check what is stored, metadata and bucket against one another
     Fsck(fsck::FsckArguments),
+    /// Put a cluster's metadata together from its bucket alone, when they are lost
+    Salvage(salvage::SalvageArguments),
     /// Read the metadata as it is stored; begin its new life after a restore
     Metadata(metadata::MetadataArguments),
     /// Print a completion script for a shell
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
+        Command::Salvage(arguments) => salvage::run(&arguments),
         Command::Metadata(arguments) => metadata::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, &mut CommandLine::command()),
     };

@@ -21,7 +21,7 @@
 //! The cost is bounded: no slot is written more often than `interval` nor than its size allows at `rate`, and none
 //! that nothing was sealed in. Agents that write the same slot at the same time are told apart by the claim.
 //!
-//! Deliberately absent: reading checkpoints to salvage a cluster.
+//! Deliberately absent: reading checkpoints (see [`crate::salvage`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -32,6 +32,7 @@ pub mod present;
 pub mod producer_expiry;
 pub mod producer_ids;
 pub mod retention;
+pub mod salvaging;
 pub mod sealing;
 pub mod standing;
 #[cfg(test)]

@@ -104,10 +104,10 @@ async fn check_opened(
     };
     let parts =
         FsckParts { store: Arc::clone(&opened.store), keyspace: opened.keyspace.clone(), cluster, bucket };
-    let shown = Arc::new(Bar(bar()));
+    let shown = Arc::new(Bar::new());
     let fsck = Fsck::new(parts, settings, Arc::clone(&shown) as Arc<dyn Progress>);
     let checked = fsck.run().await;
-    shown.0.finish_and_clear();
+    shown.finish();
     let mut report = checked.map_err(|error| CommandError::Unchecked(error.to_string()))?;
     if arguments.repair {
         for repair in report.findings.iter().filter_map(|finding| finding.repair) {
@@ -129,7 +129,18 @@ fn unchecked(error: CommandError) -> CommandError {
 
 /// A bar on standard error.
 #[derive(Debug)]
-struct Bar(ProgressBar);
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    pub(super) fn new() -> Self {
+        Self(bar())
+    }
+
+    /// Leaves nothing of it on the screen.
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
 
 impl Progress for Bar {
     fn at(&self, phase: &'static str, done: u64, of: u64) {

@@ -230,7 +230,7 @@ impl<'a> Batches<'a> {
 }
 
 /// What the log should tell of a batch.
-fn facts(header: &BatchHeader, length: usize) -> BatchFacts {
+pub(crate) fn facts(header: &BatchHeader, length: usize) -> BatchFacts {
     let mut bits = 0;
     if header.attributes.is_transactional() {
         bits |= flags::TRANSACTIONAL;

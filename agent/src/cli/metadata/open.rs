@@ -11,13 +11,15 @@ use penstock_storage::bucket::Bucket;
 use penstock_types::OsRandomness;
 
 use crate::cli::CommandError;
-use crate::start::{bucket_options, keyspace};
+use crate::start::{bucket_options, keyspace, prepare_directory};
 
 /// What a command wants of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Access {
     Read,
     Write,
+    /// To write, and to make it if it isn't there.
+    Create,
 }
 
 /// An open store.
@@ -29,7 +31,7 @@ pub(in crate::cli) struct Opened {
     pub(in crate::cli) exclusive: Option<Arc<EmbeddedStore>>,
 }
 
-/// Opens the store that `config` names. Makes none.
+/// Opens the store that `config` names. Makes none, but for [`Access::Create`].
 pub(in crate::cli) async fn open(config: &AgentConfig, access: Access) -> Result<Opened, CommandError> {
     match &config.node.metadata {
         MetadataKind::Memory => {
@@ -37,7 +39,14 @@ pub(in crate::cli) async fn open(config: &AgentConfig, access: Access) -> Result
         }
         MetadataKind::Embedded => {
             let directory = config.metadata_directory();
-            let store = blocking(move || embedded(&directory, access)).await?;
+            let data = config.node.data_dir.clone();
+            let open = move || {
+                if access == Access::Create {
+                    prepare_directory(&data).map_err(|error| CommandError::Failed(error.to_string()))?;
+                }
+                embedded(&directory, access)
+            };
+            let store = blocking(open).await?;
             let shared = Arc::clone(&store) as SharedStore;
             Ok(Opened { store: shared, keyspace: keyspace(config), exclusive: Some(store) })
         }
@@ -66,7 +75,7 @@ fn embedded(directory: &Path, access: Access) -> Result<Arc<EmbeddedStore>, Comm
         Access::Write if !directory.join("store").exists() => {
             Err(OpenError::Missing { path: directory.to_owned() })
         }
-        Access::Write => EmbeddedStore::open(directory, EmbeddedOptions::default()),
+        Access::Write | Access::Create => EmbeddedStore::open(directory, EmbeddedOptions::default()),
     };
     opened.map_err(|error| {
         let hint = match &error {
