@@ -124,6 +124,19 @@ mod tests {
         CommandLine::command().debug_assert();
     }
 
+    /// What configures a command is no unknown option to another, which reads an agent's configuration.
+    #[test]
+    fn variables_of_commands_are_known_to_the_configuration() {
+        fn check(command: &clap::Command) {
+            for variable in command.get_arguments().filter_map(|argument| argument.get_env()) {
+                let variable = variable.to_str().expect("text");
+                assert!(penstock_config::load::OTHER_VARIABLES.contains(&variable), "{variable}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&CommandLine::command());
+    }
+
     /// Every command that does something shows how.
     #[test]
     fn every_command_has_help_and_an_example() {

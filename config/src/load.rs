@@ -229,7 +229,7 @@ impl Loaded {
 }
 
 /// Variables with the prefix that configure commands rather than agents.
-const OTHER_VARIABLES: &[&str] = &["PENSTOCK_CONFIG", "PENSTOCK_BOOTSTRAP"];
+pub const OTHER_VARIABLES: &[&str] = &["PENSTOCK_CONFIG", "PENSTOCK_BOOTSTRAP", "PENSTOCK_AGENT_HTTP"];
 
 /// The key of a variable; `None` for a variable that is none of ours.
 fn key_of_variable(variable: &str) -> Result<Option<&'static str>, LoadError> {
