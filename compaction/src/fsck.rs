@@ -34,7 +34,6 @@ use penstock_storage::bucket::{Bucket, BucketError, ClaimError};
 use penstock_types::ObjectId;
 
 use crate::again;
-pub(crate) use contents::facts;
 use log::Met;
 use report::{Finding, Report};
 use tally::Reference;

@@ -9,6 +9,7 @@
 mod again;
 pub mod checkpoint;
 pub mod collector;
+pub mod facts;
 pub mod fsck;
 pub mod merge;
 pub mod producer_expiry;

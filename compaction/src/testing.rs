@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use penstock_config::broker::BrokerConfig;
 use penstock_metadata::append::{BatchToCommit, ObjectToCommit};
+use penstock_metadata::burial::bury;
 use penstock_metadata::cluster;
 use penstock_metadata::commit::Committer;
 use penstock_metadata::ground::AllExist;
@@ -17,8 +18,9 @@ use penstock_metadata::kv::memory::MemoryStore;
 use penstock_metadata::kv::{Priority, SharedStore, WriteConflict};
 use penstock_metadata::log_starts::{NewStart, move_log_starts};
 use penstock_metadata::sealing::{SealDue, seal_partition};
-use penstock_metadata::topics::{NewTopic, Request, Terms, TopicAdmin};
+use penstock_metadata::topics::{NewTopic, Request, Terms, TopicAdmin, TopicCatalog};
 use penstock_metadata::transact::Policy;
+use penstock_metadata::trimming::trim_partition;
 use penstock_storage::batch::{BatchBuilder, Codec, ValidatedBatch};
 use penstock_storage::bucket::faults::FaultyStore;
 use penstock_storage::bucket::{Bucket, BucketOptions, Listed};
@@ -28,7 +30,9 @@ use penstock_types::{
 };
 use tokio::time::Instant;
 
+use crate::checkpoint::{CheckpointParts, CheckpointSettings, Checkpoints};
 use crate::collector::CollectorParts;
+use crate::merge::{Merge, MergeParts, MergeSettings};
 use crate::share::Everything;
 
 pub(crate) const BATCH_BYTES: u32 = 100;
@@ -248,4 +252,69 @@ impl World {
         committer.attempt(&[to_commit]).await.expect("a commit");
         id
     }
+}
+
+/// Merges everything at once, into objects of a mebibyte.
+pub(crate) fn merge_settings() -> MergeSettings {
+    MergeSettings {
+        interval: Duration::from_secs(10),
+        settle: Duration::ZERO,
+        unit_bytes: 1 << 20,
+        age: Duration::ZERO,
+        level_age: Duration::from_secs(86_400),
+        level_bytes: 1 << 40,
+        section_bytes: 1 << 20,
+        object_bytes: 1 << 20,
+        swap_bytes: 1 << 20,
+        bytes_per_second: 1 << 40,
+        requests_per_second: 1_000_000,
+    }
+}
+
+/// An agent's job.
+pub(crate) async fn merge_job(world: &World, settings: MergeSettings, seed: u64) -> Arc<Merge> {
+    let (store, keyspace) = (Arc::clone(&world.store), world.keyspace.clone());
+    let topics = TopicCatalog::open(store, keyspace, 1, BrokerConfig::default()).await.expect("a catalog");
+    let parts = MergeParts {
+        store: Arc::clone(&world.store),
+        keyspace: world.keyspace.clone(),
+        incarnation: world.cluster.incarnation,
+        bucket: Arc::clone(&world.bucket),
+        randomness: Arc::new(SeededRandomness::new(seed)),
+        topics: Arc::new(topics),
+        share: Arc::new(Everything),
+        collected: Arc::default(),
+    };
+    Merge::new(parts, settings)
+}
+
+/// A round of checkpoints.
+pub(crate) async fn checkpoint(world: &World) {
+    let parts = CheckpointParts {
+        store: world.store.clone(),
+        keyspace: world.keyspace.clone(),
+        cluster: world.cluster.clone(),
+        bucket: world.bucket.clone(),
+        randomness: Arc::new(SeededRandomness::new(5)),
+        share: Arc::new(Everything),
+    };
+    let settings = CheckpointSettings {
+        interval: Duration::ZERO,
+        bytes_per_second: 1 << 30,
+        look: Duration::from_secs(1),
+    };
+    Checkpoints::new(parts, settings).round().await.expect("a round");
+}
+
+/// Moves a log's start, and does with what is below it what retention would.
+pub(crate) async fn delete_below(world: &World, of: TopicPartition, to: NewStart) {
+    let policy = Policy::interactive(Duration::from_secs(5));
+    let (store, keyspace, life) = (&world.store, &world.keyspace, world.cluster.incarnation);
+    move_log_starts(store, keyspace, life, policy, &[(of, to)]).await[0].clone().expect("moved");
+    while {
+        let trimmed = trim_partition(store, keyspace, life, of).await.expect("a trim");
+        let objects: Vec<ObjectId> = trimmed.dead.objects().collect();
+        bury(store, keyspace, life, &objects).await.expect("a burial");
+        trimmed.more
+    } {}
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use penstock_metadata::keys::log::{BatchFacts, BatchProducer, flags};
-use penstock_storage::batch::{TimestampType, ValidatedBatch};
+use penstock_compaction::facts::facts_of;
+use penstock_metadata::keys::log::BatchFacts;
+use penstock_storage::batch::ValidatedBatch;
 use penstock_types::{Offset, ProducerId, StoreVersion, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
@@ -54,30 +55,7 @@ pub struct IncomingBatch {
 impl IncomingBatch {
     /// A validated batch for `partition`.
     pub fn new(partition: TopicPartition, batch: ValidatedBatch) -> Self {
-        let header = &batch.header;
-        let mut bits = 0;
-        if header.attributes.is_transactional() {
-            bits |= flags::TRANSACTIONAL;
-        }
-        if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
-            bits |= flags::LOG_APPEND_TIME;
-        }
-        if header.attributes.codec_id() != 0 {
-            bits |= flags::COMPRESSED;
-        }
-        let producer = header.has_producer_id().then_some(BatchProducer {
-            id: header.producer_id,
-            epoch: header.producer_epoch,
-            base_sequence: header.base_sequence,
-        });
-        let facts = BatchFacts {
-            length: batch.bytes.len() as u32,
-            records: (header.last_offset_delta + 1) as u32,
-            flags: bits,
-            base_timestamp: header.base_timestamp,
-            max_timestamp: header.max_timestamp,
-            producer,
-        };
+        let facts = facts_of(&batch.header, batch.bytes.len());
         Self { partition, batch, facts }
     }
 }

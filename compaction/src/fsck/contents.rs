@@ -2,9 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use penstock_metadata::keys::log::{BatchFacts, BatchProducer, flags};
 use penstock_metadata::keys::object::ObjectState;
-use penstock_storage::batch::{BatchHeader, CRC_START, HEADER_BYTES, TimestampType, verify_crc};
+use penstock_storage::batch::{BatchHeader, CRC_START, HEADER_BYTES, verify_crc};
 use penstock_storage::bucket::{Bucket, BucketError};
 use penstock_storage::object::{
     Footer, FooterError, READ_TAIL_BYTES, SectionChecksum, SectionPlacement, object_key,
@@ -15,6 +14,7 @@ use super::report::{Finding, Kind};
 use super::tally::{Identity, Known, Reference, Tallies, stand, to_object};
 use super::topics::Topic;
 use super::{Check, FsckError};
+use crate::facts::facts_of;
 
 /// Bytes that are read at once of a section.
 const CHUNK: u64 = 8 << 20;
@@ -197,7 +197,7 @@ impl<'a> Batches<'a> {
             self.current = Some((reference, Identity::default(), reference.offset.get()));
         }
         let Some((reference, mut identity, offset)) = self.current.take() else { return };
-        identity.add(&facts(header, length));
+        identity.add(&facts_of(header, length));
         if self.has_offsets && header.base_offset != offset {
             let detail =
                 format!("the batch at byte {position} says offset {}, the log {offset}", header.base_offset);
@@ -226,33 +226,6 @@ impl<'a> Batches<'a> {
         for reference in left {
             read.wrong(Kind::Damaged, "the section ends before it", Some(reference));
         }
-    }
-}
-
-/// What the log should tell of a batch.
-pub(crate) fn facts(header: &BatchHeader, length: usize) -> BatchFacts {
-    let mut bits = 0;
-    if header.attributes.is_transactional() {
-        bits |= flags::TRANSACTIONAL;
-    }
-    if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
-        bits |= flags::LOG_APPEND_TIME;
-    }
-    if header.attributes.codec_id() != 0 {
-        bits |= flags::COMPRESSED;
-    }
-    let producer = header.has_producer_id().then_some(BatchProducer {
-        id: header.producer_id,
-        epoch: header.producer_epoch,
-        base_sequence: header.base_sequence,
-    });
-    BatchFacts {
-        length: length as u32,
-        records: header.last_offset_delta.wrapping_add(1) as u32,
-        flags: bits,
-        base_timestamp: header.base_timestamp,
-        max_timestamp: header.max_timestamp,
-        producer,
     }
 }
 

@@ -1,8 +1,6 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use penstock_config::broker::BrokerConfig;
-use penstock_metadata::burial::bury;
 use penstock_metadata::checkpoints::standings;
 use penstock_metadata::fold::FoldState;
 use penstock_metadata::keys::counters::{self, Stripe};
@@ -15,23 +13,16 @@ use penstock_metadata::keys::{
 };
 use penstock_metadata::kv::memory::MemoryFaults;
 use penstock_metadata::kv::{Isolation, RangeOptions, Row, WriteConflict, prefixed};
-use penstock_metadata::log_starts::{NewStart, move_log_starts};
-use penstock_metadata::topics::{Request, TopicCatalog};
-use penstock_metadata::transact::Policy;
-use penstock_metadata::trimming::trim_partition;
+use penstock_metadata::log_starts::NewStart;
+use penstock_metadata::topics::Request;
 use penstock_storage::object::{ObjectBuilder, object_key};
-use penstock_types::{
-    BatchPosition, Incarnation, Offset, SeededRandomness, StoreVersion, TopicId, TopicPartition,
-};
+use penstock_types::{BatchPosition, Incarnation, Offset, StoreVersion, TopicId, TopicPartition};
 use tokio::time::Instant;
 
 use super::report::Kind;
 use super::*;
 use crate::checkpoint::format::PartName;
-use crate::checkpoint::{CheckpointParts, CheckpointSettings, Checkpoints};
-use crate::merge::{Merge, MergeParts, MergeSettings};
-use crate::share::Everything;
-use crate::testing::{World, admin, batch, topic};
+use crate::testing::{World, admin, batch, checkpoint, delete_below, merge_job, merge_settings, topic};
 
 const LAG: Duration = Duration::from_secs(3_600);
 const DELAY: Duration = Duration::from_secs(900);
@@ -137,18 +128,6 @@ async fn whole(world: &World, key: &str) -> Bytes {
     world.bucket.get_with_etag(key).await.expect("there").data
 }
 
-async fn move_start(world: &World, of: TopicPartition, to: NewStart) {
-    let policy = Policy::interactive(Duration::from_secs(5));
-    let (store, keyspace, life) = (&world.store, &world.keyspace, world.cluster.incarnation);
-    move_log_starts(store, keyspace, life, policy, &[(of, to)]).await[0].clone().expect("moved");
-    while {
-        let trimmed = trim_partition(store, keyspace, life, of).await.expect("a trim");
-        let objects: Vec<ObjectId> = trimmed.dead.objects().collect();
-        bury(store, keyspace, life, &objects).await.expect("a burial");
-        trimmed.more
-    } {}
-}
-
 /// A topic of two partitions, of which each of `rounds` objects has three batches; the first partition is sealed twice, its
 /// last rows and the other partition are not.
 async fn written(rounds: i64) -> (World, Vec<TopicPartition>, Vec<ObjectId>) {
@@ -164,53 +143,6 @@ async fn written(rounds: i64) -> (World, Vec<TopicPartition>, Vec<ObjectId>) {
         }
     }
     (world, partitions, objects)
-}
-
-async fn merge(world: &World) {
-    let (store, keyspace) = (Arc::clone(&world.store), world.keyspace.clone());
-    let topics = TopicCatalog::open(store, keyspace, 1, BrokerConfig::default()).await.expect("a catalog");
-    let parts = MergeParts {
-        store: Arc::clone(&world.store),
-        keyspace: world.keyspace.clone(),
-        incarnation: world.cluster.incarnation,
-        bucket: Arc::clone(&world.bucket),
-        randomness: Arc::new(SeededRandomness::new(77)),
-        topics: Arc::new(topics),
-        share: Arc::new(Everything),
-        collected: Arc::default(),
-    };
-    let settings = MergeSettings {
-        interval: Duration::from_secs(10),
-        settle: Duration::ZERO,
-        unit_bytes: 1 << 20,
-        age: Duration::ZERO,
-        level_age: Duration::from_secs(86_400),
-        level_bytes: 1 << 40,
-        section_bytes: 1 << 20,
-        object_bytes: 1 << 20,
-        swap_bytes: 1 << 20,
-        bytes_per_second: 1 << 40,
-        requests_per_second: 1_000_000,
-    };
-    let job = Merge::new(parts, settings);
-    job.round().await.expect("a round");
-}
-
-async fn checkpoint(world: &World) {
-    let parts = CheckpointParts {
-        store: world.store.clone(),
-        keyspace: world.keyspace.clone(),
-        cluster: world.cluster.clone(),
-        bucket: world.bucket.clone(),
-        randomness: Arc::new(SeededRandomness::new(5)),
-        share: Arc::new(Everything),
-    };
-    let settings = CheckpointSettings {
-        interval: Duration::ZERO,
-        bytes_per_second: 1 << 30,
-        look: Duration::from_secs(1),
-    };
-    Checkpoints::new(parts, settings).round().await.expect("a round");
 }
 
 #[tokio::test(start_paused = true)]
@@ -233,17 +165,17 @@ async fn nothing_is_wrong_with_a_life_of_any_kind() {
     admin(&world, "x").delete_topics(&[gone[0].topic], request).await[0].clone().expect("deleted");
     clean(&world).await;
     // Trimmed in the middle of an entry, and of an object.
-    move_start(&world, partitions[0], NewStart::At(Offset::at(13))).await;
+    delete_below(&world, partitions[0], NewStart::At(Offset::at(13))).await;
     clean(&world).await;
     checkpoint(&world).await;
     clean(&world).await;
-    merge(&world).await;
+    merge_job(&world, merge_settings(), 77).await.round().await.expect("a round");
     let merged = clean(&world).await;
     assert!(merged.checked.objects > 16 && merged.checked.entries > 12, "{:?}", merged.checked);
     // All of it expired; objects wait to be deleted.
-    move_start(&world, partitions[0], NewStart::End).await;
+    delete_below(&world, partitions[0], NewStart::End).await;
     world.seal_one(partitions[1]).await;
-    move_start(&world, partitions[1], NewStart::End).await;
+    delete_below(&world, partitions[1], NewStart::End).await;
     assert_eq!(clean(&world).await.checked.batches, 4);
 }
 
@@ -458,7 +390,7 @@ async fn counts_that_do_not_agree_are_put_right() {
     }
     // Too few: an object that is half dead.
     let (world, partitions, objects) = written(6).await;
-    move_start(&world, partitions[0], NewStart::At(Offset::at(5))).await;
+    delete_below(&world, partitions[0], NewStart::At(Offset::at(5))).await;
     let key = dead::key(&world.keyspace, objects[0]);
     assert_eq!(dead::decode(Some(&get(&world, &key).await)).map(|dead| dead.batches), Ok(2));
     clear(&world, &key).await;
@@ -637,7 +569,7 @@ async fn queues_that_do_not_hold_what_they_should() {
     world.seal_one(partitions[1]).await;
     for partition in &partitions {
         world.seal_one(*partition).await;
-        move_start(&world, *partition, NewStart::At(Offset::at(5))).await;
+        delete_below(&world, *partition, NewStart::At(Offset::at(5))).await;
     }
     let queued = rows(&world, world.keyspace.family(Family::Garbage)).await;
     assert_eq!(queued.len(), 1);
@@ -723,10 +655,10 @@ async fn nothing_is_wrong_with_a_life_that_goes_on() {
             }
             if round % 5 == 0 {
                 let start = NewStart::At(Offset::at(round));
-                move_start(&world, partitions[(round % 2) as usize], start).await;
+                delete_below(&world, partitions[(round % 2) as usize], start).await;
             }
             if round % 10 == 9 {
-                merge(&world).await;
+                merge_job(&world, merge_settings(), 77).await.round().await.expect("a round");
             }
             penstock_types::pause(Duration::from_millis(3)).await;
         }

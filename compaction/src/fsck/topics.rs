@@ -10,6 +10,7 @@ use penstock_metadata::keys::topic::{
 };
 use penstock_metadata::keys::{Family, Keyspace};
 use penstock_metadata::kv::{Isolation, KeyRange, Priority, Row, SharedStore, StoreError, prefixed};
+use penstock_metadata::topics::PARTITION_FAMILIES;
 use penstock_types::{PartitionIndex, TopicId, TopicPartition};
 
 use super::Check;
@@ -19,18 +20,6 @@ use crate::again;
 
 /// Topics that are looked at together.
 const AT_ONCE: usize = 100;
-
-/// The families whose rows are of a partition, or (counters) of a stripe of them.
-const FAMILIES: [Family; 8] = [
-    Family::Log,
-    Family::Index,
-    Family::Aborted,
-    Family::Producer,
-    Family::Seal,
-    Family::LogStart,
-    Family::Trim,
-    Family::Counters,
-];
 
 /// A topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +120,7 @@ pub(super) async fn values(
 /// Rows that are of no partition of any topic.
 pub(super) async fn strays(check: &mut Check<'_>, topics: &[Topic]) -> Result<(), StoreError> {
     let (store, keyspace) = (check.store().clone(), check.keyspace().clone());
-    for family in FAMILIES {
+    for family in PARTITION_FAMILIES {
         // What lies before each topic's rows and behind those of the one before.
         let all = prefixed(&keyspace.family(family));
         let mut start = all.start;

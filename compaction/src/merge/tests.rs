@@ -1,7 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use penstock_config::broker::BrokerConfig;
 use penstock_metadata::fold::{BatchEntry, BatchSource};
 use penstock_metadata::keys::object::{self, ObjectRow, ObjectState};
 use penstock_metadata::keys::{Family, dead};
@@ -25,47 +24,14 @@ use penstock_types::ObjectId;
 
 use super::*;
 use crate::collector::{Collector, CollectorSettings};
-use crate::share::Everything;
 use crate::sweeper::{Sweeper, SweeperSettings};
-use crate::testing::{World, admin, batch, keys, topic};
+use crate::testing::{World, admin, batch, keys, merge_job as job, merge_settings as settings, topic};
 
 mod cost;
 mod failing;
 
 const MIB: u64 = 1024 * 1024;
 const DELAY: Duration = Duration::from_secs(900);
-
-fn settings() -> MergeSettings {
-    MergeSettings {
-        interval: Duration::from_secs(10),
-        settle: Duration::ZERO,
-        unit_bytes: 1 << 20,
-        age: Duration::ZERO,
-        level_age: Duration::from_secs(86_400),
-        level_bytes: 1 << 40,
-        section_bytes: 1 << 20,
-        object_bytes: 1 << 20,
-        swap_bytes: 1 << 20,
-        bytes_per_second: 1 << 40,
-        requests_per_second: 1_000_000,
-    }
-}
-
-async fn job(world: &World, settings: MergeSettings, seed: u64) -> Arc<Merge> {
-    let (store, keyspace) = (Arc::clone(&world.store), world.keyspace.clone());
-    let topics = TopicCatalog::open(store, keyspace, 1, BrokerConfig::default()).await.expect("a catalog");
-    let parts = MergeParts {
-        store: Arc::clone(&world.store),
-        keyspace: world.keyspace.clone(),
-        incarnation: world.cluster.incarnation,
-        bucket: Arc::clone(&world.bucket),
-        randomness: Arc::new(SeededRandomness::new(seed)),
-        topics: Arc::new(topics),
-        share: Arc::new(Everything),
-        collected: Arc::default(),
-    };
-    Merge::new(parts, settings)
-}
 
 /// A log from its start on, as a fetch plans it.
 async fn plan(world: &World, partition: TopicPartition) -> Vec<BatchEntry> {

@@ -152,7 +152,7 @@ pub(super) async fn read(
                     base_offset: header.base_offset,
                     position,
                     crc: header.crc,
-                    facts: crate::fsck::facts(&header, length),
+                    facts: crate::facts::facts_of(&header, length),
                 });
                 position += length as u64;
             }

@@ -1,16 +1,13 @@
 use std::time::Duration;
 
 use penstock_config::broker::BrokerConfig;
-use penstock_metadata::burial::bury;
 use penstock_metadata::fold::{BatchEntry, BatchSource};
 use penstock_metadata::keys::cluster::{ClusterIdentity, decode_identity, identity_key};
 use penstock_metadata::kv::memory::MemoryStore;
 use penstock_metadata::kv::{Isolation, Priority};
-use penstock_metadata::log_starts::{NewStart, move_log_starts};
+use penstock_metadata::log_starts::NewStart;
 use penstock_metadata::lookup::{LogReader, PlanLimits};
-use penstock_metadata::topics::{Request, TopicCatalog};
-use penstock_metadata::transact::Policy;
-use penstock_metadata::trimming::trim_partition;
+use penstock_metadata::topics::Request;
 use penstock_metadata::view::TailView;
 use penstock_metadata::views::Views;
 use penstock_storage::batch::{BatchHeader, verify_crc};
@@ -19,11 +16,8 @@ use penstock_types::{Offset, SeededRandomness};
 
 use super::report::{PartitionReport, Range};
 use super::*;
-use crate::checkpoint::{CheckpointParts, CheckpointSettings, Checkpoints};
 use crate::fsck::{Fsck, FsckParts, Settings};
-use crate::merge::{Merge, MergeParts, MergeSettings};
-use crate::share::Everything;
-use crate::testing::{World, admin, batch, topic};
+use crate::testing::{World, admin, batch, checkpoint, delete_below, merge_job, merge_settings, topic};
 
 #[derive(Debug)]
 struct Nobody;
@@ -127,62 +121,6 @@ fn partition_of<'r>(report: &'r Report, topic: &str, index: usize) -> &'r Partit
     topic.partitions.iter().find(|known| known.partition == index as i32).expect("the partition")
 }
 
-async fn checkpoint(world: &World) {
-    let parts = CheckpointParts {
-        store: world.store.clone(),
-        keyspace: world.keyspace.clone(),
-        cluster: world.cluster.clone(),
-        bucket: world.bucket.clone(),
-        randomness: Arc::new(SeededRandomness::new(5)),
-        share: Arc::new(Everything),
-    };
-    let settings = CheckpointSettings {
-        interval: Duration::ZERO,
-        bytes_per_second: 1 << 30,
-        look: Duration::from_secs(1),
-    };
-    Checkpoints::new(parts, settings).round().await.expect("a round");
-}
-
-async fn merge(world: &World) {
-    let (store, keyspace) = (Arc::clone(&world.store), world.keyspace.clone());
-    let topics = TopicCatalog::open(store, keyspace, 1, BrokerConfig::default()).await.expect("a catalog");
-    let parts = MergeParts {
-        store: Arc::clone(&world.store),
-        keyspace: world.keyspace.clone(),
-        incarnation: world.cluster.incarnation,
-        bucket: Arc::clone(&world.bucket),
-        randomness: Arc::new(SeededRandomness::new(77)),
-        topics: Arc::new(topics),
-        share: Arc::new(Everything),
-        collected: Arc::default(),
-    };
-    let settings = MergeSettings {
-        interval: Duration::from_secs(10),
-        settle: Duration::ZERO,
-        unit_bytes: 1 << 20,
-        age: Duration::ZERO,
-        level_age: Duration::from_secs(86_400),
-        level_bytes: 1 << 40,
-        section_bytes: 1 << 20,
-        object_bytes: 1 << 20,
-        swap_bytes: 1 << 20,
-        bytes_per_second: 1 << 40,
-        requests_per_second: 1_000_000,
-    };
-    Merge::new(parts, settings).round().await.expect("a round");
-}
-
-async fn move_start(world: &World, of: TopicPartition, to: i64) {
-    let policy = Policy::interactive(Duration::from_secs(5));
-    let (store, keyspace, life) = (&world.store, &world.keyspace, world.cluster.incarnation);
-    let to = NewStart::At(Offset::at(to));
-    move_log_starts(store, keyspace, life, policy, &[(of, to)]).await[0].clone().expect("moved");
-    let trimmed = trim_partition(store, keyspace, life, of).await.expect("a trim");
-    let objects: Vec<ObjectId> = trimmed.dead.objects().collect();
-    bury(store, keyspace, life, &objects).await.expect("a burial");
-}
-
 /// Objects of three batches each, of both partitions.
 async fn write(world: &World, partitions: &[TopicPartition], rounds: std::ops::Range<i64>) -> Vec<ObjectId> {
     let mut objects = Vec::new();
@@ -257,7 +195,7 @@ async fn what_was_merged_since_the_checkpoint_is_found_by_its_offsets() {
     let later = write(&world, &partitions, 10..15).await;
     seal(&world, &partitions).await;
     let before = [Life::of(&world).log(partitions[0]).await, Life::of(&world).log(partitions[1]).await];
-    merge(&world).await;
+    merge_job(&world, merge_settings(), 77).await.round().await.expect("a round");
     // Beside what it was merged from: nothing is doubled.
     let (life, _) = salvaged(&world).await;
     assert_eq!([life.log(partitions[0]).await, life.log(partitions[1]).await], before);
@@ -276,7 +214,7 @@ async fn what_was_deleted_stays_deleted_and_what_is_lost_is_told() {
     let partitions = topic(&world, "orders", 2, &[]).await;
     let objects = write(&world, &partitions, 0..10).await;
     seal(&world, &partitions).await;
-    move_start(&world, partitions[0], 12).await;
+    delete_below(&world, partitions[0], NewStart::At(Offset::at(12))).await;
     checkpoint(&world).await;
     let before = Life::of(&world).log(partitions[0]).await;
     assert_eq!(before[0].0, 10);

@@ -26,8 +26,8 @@ const PAGE_ROWS: usize = 1_000;
 /// Bytes of rows of one transaction: they are read, and their keys written.
 const PAGE_BYTES: usize = limits::TRANSACTION_BYTES / 5;
 
-/// The families that have rows of a topic, by its id; those that refer to objects first.
-const FAMILIES: [Family; 8] = [
+/// The families that have rows of a topic's partitions, by its id; those that refer to objects first.
+pub const FAMILIES: [Family; 8] = [
     Family::Log,
     Family::Index,
     Family::Aborted,

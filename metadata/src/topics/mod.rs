@@ -27,7 +27,7 @@ mod testing;
 pub use admin::{ChangeFailed, PARTITIONS_PER_REQUEST, Request, TopicAdmin};
 pub use alter::{AlterError, Alteration, Operation};
 pub use catalog::{Lookup, Topic, TopicCatalog, read_rows};
-pub use collect::{Collected, collect_topic};
+pub use collect::{Collected, FAMILIES as PARTITION_FAMILIES, collect_topic};
 pub use configs::{AlterBrokerError, AlterTopicError, check_alteration};
 pub use create::{AssignmentError, CONFIG_BYTES, CreateTopicError, NewTopic, PlannedTopic, Terms};
 pub use delete::{DeleteTopicError, deleted_topics};
