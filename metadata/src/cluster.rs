@@ -27,12 +27,12 @@ use crate::keys::{Family, Keyspace, feed};
 use crate::kv::{Isolation, RangeOptions, SharedStore, StoreError, Transaction, WriteConflict, prefixed};
 use crate::transact::{Abort, OnUnknown, Policy, TransactError, transact};
 
-/// The newest schema that this program reads and writes: that of new clusters. Schema 3 has the merge queues, levels of objects
-/// and section ends in the index.
-pub const SCHEMA_VERSION: u32 = 3;
-/// The oldest schema that this program still reads, and writes for clusters that have it. Programs of schema 2 can't read what
-/// merges write, and to write on without merging isn't worth it: no release had it.
-pub const OLDEST_SCHEMA_READ: u32 = 3;
+/// The newest schema that this program reads and writes: that of new clusters. Schema 4 has what
+/// log compaction leaves: gaps in the index, its state, bytes gone below zero.
+pub const SCHEMA_VERSION: u32 = 4;
+/// The oldest schema that this program still reads, and writes for clusters that have it. What programs of schema 3 write
+/// of bytes gone reads as another number, and to convert it isn't worth it: no release had it.
+pub const OLDEST_SCHEMA_READ: u32 = 4;
 /// Feeds that are looked at on opening: all of them.
 const FEEDS: usize = feed::SLOTS as usize;
 

@@ -20,6 +20,7 @@ pub mod incarnation;
 pub mod inspect;
 pub mod keys;
 pub mod kv;
+pub mod log_compaction;
 pub mod log_starts;
 mod looks;
 pub mod lookup;

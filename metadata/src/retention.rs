@@ -112,7 +112,7 @@ pub async fn expired(
         retention,
         present: Present::of(incarnation, values[3].as_deref(), now)?,
         log_start: log_start::decode(values[0].as_deref())?,
-        left: sealed.bytes.saturating_sub(trim.bytes),
+        left: trim.left_of(sealed.bytes),
         expired: None,
     };
     if retention.before_ms.is_none() && retention.bytes.is_none_or(|bytes| walk.left <= bytes) {

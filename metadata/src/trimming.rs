@@ -134,7 +134,7 @@ pub async fn trim_partition(
     if !trimmed.more {
         trim.below = start;
     }
-    trim.bytes += trimmed.bytes;
+    trim.bytes = trim.bytes.saturating_add_unsigned(trimmed.bytes);
     transaction.set(&keys[1], &trim.encode(), WriteConflict::Yes);
     trimmed.dead.write(&mut *transaction, keyspace);
     visible::outdates_checkpoints(&mut *transaction, keyspace, &BTreeSet::from([partition]));

@@ -303,7 +303,7 @@ async fn below_seal(
         {
             // What has gone meanwhile is in one sum and not in the other.
             walked.unsettled = true;
-        } else if bytes != head.sealed.bytes.saturating_sub(trim.bytes) && walked.problems.is_empty() {
+        } else if bytes != trim.left_of(head.sealed.bytes) && walked.problems.is_empty() {
             let (sealed, gone) = (head.sealed.bytes, trim.bytes);
             let detail = format!("{bytes} bytes are in the index; {sealed} were sealed, {gone} are gone");
             walked.problems.push(Problem::new(Kind::LogBytes, None, detail));

@@ -208,7 +208,7 @@ impl Partition {
         }
         // Nothing ends at or below the first that is there; the trimming job does the rest.
         let below = self.first.unwrap_or(state.next_offset).min(self.log_start);
-        let trim = Trim { below, bytes: state.bytes.saturating_sub(self.bytes) };
+        let trim = Trim { below, bytes: state.bytes.wrapping_sub(self.bytes) as i64 };
         if trim != Trim::default() {
             out.put(trim::key(out.keyspace(), self.of), trim.encode()).await?;
         }

@@ -101,7 +101,7 @@ impl Told<'_> {
             facts = facts.signed("log start offset", offset.get());
         }
         if let Some(trim) = trim {
-            facts = facts.signed("trimmed up to", trim.below.get()).unsigned("bytes gone", trim.bytes);
+            facts = facts.signed("trimmed up to", trim.below.get()).signed("bytes gone", trim.bytes);
         }
         if let Some(state) = &sealed {
             facts = facts.signed("sealed offset", state.next_offset.get());

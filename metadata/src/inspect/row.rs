@@ -16,6 +16,7 @@ use crate::keys::index::PackedIndex;
 use crate::keys::log::{self, BatchFacts, LogRow, flags};
 use crate::keys::object::{ObjectRow, ObjectState, Verdict};
 use crate::keys::producer::{self, RememberedAt, StoredProducerState};
+use crate::keys::compaction::CompactionState;
 use crate::keys::trim::Trim;
 use crate::keys::{
     Family, Keyspace, aborted, agent, allocation, broker_config, checkpoint, cluster, dead, feed, garbage,
@@ -85,7 +86,15 @@ fn decode(keyspace: &Keyspace, row: &Row) -> Decoded {
         Family::Trim => {
             let at = partition_of(keyspace, family, row)?;
             let trim = Trim::decode(Some(&row.value))?;
-            of_partition(at).signed("trimmed up to", trim.below.get()).unsigned("bytes gone", trim.bytes)
+            of_partition(at).signed("trimmed up to", trim.below.get()).signed("bytes gone", trim.bytes)
+        }
+        Family::Compaction => {
+            let at = partition_of(keyspace, family, row)?;
+            let state = CompactionState::decode(Some(&row.value))?;
+            of_partition(at)
+                .unsigned("run", state.run)
+                .signed("cleaned up to", state.cleaned.get())
+                .unsigned("clean bytes", state.clean_bytes)
         }
         Family::Dead => {
             let id = dead::parse_key(keyspace, &row.key)?;
@@ -423,13 +432,14 @@ pub(super) fn row_facts(facts: Facts, row: &LogRow) -> Facts {
             .unsigned("position", *position)
             .signed("leader epoch", leader_epoch.get())
             .list("batches", batches.iter().map(batch_facts).collect()),
-        LogRow::Marker { leader_epoch, producer, epoch, abort, coordinator_epoch, timestamp } => facts
+        LogRow::Marker { leader_epoch, producer, epoch, abort, coordinator_epoch, timestamp, horizon } => facts
             .text("marker", if *abort { "abort" } else { "commit" })
             .signed("producer id", producer.get())
             .signed("epoch", epoch.get())
             .signed("leader epoch", leader_epoch.get())
             .signed("coordinator epoch", *coordinator_epoch)
-            .signed("timestamp", *timestamp),
+            .signed("timestamp", *timestamp)
+            .maybe("delete horizon", horizon.map(|horizon| horizon.to_string())),
     }
 }
 

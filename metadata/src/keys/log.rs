@@ -6,8 +6,8 @@
 //! data row     01 | leader epoch varint | object id 20 | position varint | batch count varint | batch…
 //!   batch      length varint | records varint | flags 1 | base timestamp zigzag | max - base timestamp zigzag
 //!              | if flags has PRODUCER: producer id varint | epoch varint | base sequence varint
-//! marker row   02 | leader epoch varint | flags 1 (ABORT) | producer id varint | epoch varint
-//!              | coordinator epoch zigzag | timestamp zigzag
+//! marker row   02 | leader epoch varint | flags 1 (ABORT, HORIZON) | producer id varint | epoch varint
+//!              | coordinator epoch zigzag | timestamp zigzag | if flags has HORIZON: delete horizon zigzag
 //! ```
 //!
 //! - **Written** by commits, blindly, under versionstamped keys. `n` counts the batches of the whole store transaction,
@@ -46,6 +46,8 @@ pub mod flags {
     pub const COMPRESSED: u8 = 0x08;
     /// A marker that aborts.
     pub const ABORT: u8 = 0x10;
+    /// A marker with a delete horizon.
+    pub const HORIZON: u8 = 0x20;
 }
 
 /// The producer of a batch.
@@ -104,6 +106,8 @@ pub enum LogRow {
         coordinator_epoch: i32,
         /// When it ended.
         timestamp: TimestampMs,
+        /// When log compaction may take it out: set once nothing of the transaction is left below it (KIP-534).
+        horizon: Option<TimestampMs>,
     },
 }
 
@@ -128,11 +132,16 @@ impl LogRow {
                 }
                 writer.finish()
             }
-            Self::Marker { leader_epoch, producer, epoch, abort, coordinator_epoch, timestamp } => {
+            Self::Marker { leader_epoch, producer, epoch, abort, coordinator_epoch, timestamp, horizon } => {
                 let mut writer = Writer::format(MARKER);
-                writer.varint(leader_epoch.get() as u64).u8(if *abort { flags::ABORT } else { 0 });
+                let set = |flag: u8, is_set: bool| if is_set { flag } else { 0 };
+                let bits = set(flags::ABORT, *abort) | set(flags::HORIZON, horizon.is_some());
+                writer.varint(leader_epoch.get() as u64).u8(bits);
                 writer.varint(producer.get() as u64).varint(epoch.get() as u64);
                 writer.zigzag(i64::from(*coordinator_epoch)).zigzag(*timestamp);
+                if let Some(horizon) = horizon {
+                    writer.zigzag(*horizon);
+                }
                 writer.finish()
             }
         }
@@ -155,12 +164,14 @@ impl LogRow {
             }
             MARKER => {
                 let leader_epoch = read_epoch(&mut reader)?;
-                let abort = reader.u8()? & flags::ABORT != 0;
+                let bits = reader.u8()?;
+                let abort = bits & flags::ABORT != 0;
                 let (producer, epoch) = read_producer(&mut reader)?;
                 let coordinator_epoch = i32::try_from(reader.zigzag()?)
                     .map_err(|_| reader.corrupt("a coordinator epoch is out of range"))?;
                 let timestamp = reader.zigzag()?;
-                Self::Marker { leader_epoch, producer, epoch, abort, coordinator_epoch, timestamp }
+                let horizon = if bits & flags::HORIZON == 0 { None } else { Some(reader.zigzag()?) };
+                Self::Marker { leader_epoch, producer, epoch, abort, coordinator_epoch, timestamp, horizon }
             }
             _ => return Err(reader.corrupt("unknown format")),
         };

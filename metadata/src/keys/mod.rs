@@ -28,6 +28,7 @@
 //! | 0x22, 0x25 | garbage queues: the second of what was merged | `garbage.rs` |
 //! | 0x23 | merge queues, by level | `merge_queue.rs` |
 //! | 0x24 | units of merging, by level | `merge_unit.rs` |
+//! | 0x26 | log compaction | `compaction.rs` |
 //! | 0x30 | id allocation | `allocation.rs` |
 //! | 0x40 | groups | `group.rs` |
 //! | 0x41 | group members | `group.rs` |
@@ -40,6 +41,7 @@ pub mod allocation;
 pub mod broker_config;
 pub mod checkpoint;
 pub mod cluster;
+pub mod compaction;
 pub mod counters;
 pub mod dead;
 pub mod feed;
@@ -94,6 +96,7 @@ pub enum Family {
     MergeQueue = 0x23,
     MergeUnit = 0x24,
     MergedGarbage = 0x25,
+    Compaction = 0x26,
     Allocation = 0x30,
     Group = 0x40,
     GroupMember = 0x41,
@@ -103,7 +106,7 @@ pub enum Family {
 
 impl Family {
     /// Every family and what a row of it is called, in the order of the keys.
-    pub const ALL: [(Self, &'static str); 27] = [
+    pub const ALL: [(Self, &'static str); 28] = [
         (Self::Cluster, "cluster"),
         (Self::TopicName, "topic name"),
         (Self::Topic, "topic"),
@@ -126,6 +129,7 @@ impl Family {
         (Self::MergeQueue, "merge queue"),
         (Self::MergeUnit, "merge unit"),
         (Self::MergedGarbage, "merged garbage"),
+        (Self::Compaction, "compaction"),
         (Self::Allocation, "id allocation"),
         (Self::Group, "group"),
         (Self::GroupMember, "group member"),

@@ -143,8 +143,17 @@ fn log_rows_are_pinned() {
         abort: true,
         coordinator_epoch: 2,
         timestamp: 50,
+        horizon: None,
     };
     assert_eq!(hex(&marker.encode()), "02001009010464");
+    assert_eq!(LogRow::decode(&marker.encode()).expect("row"), marker);
+    let LogRow::Marker { leader_epoch, producer, epoch, coordinator_epoch, timestamp, .. } = marker else {
+        panic!("a marker");
+    };
+    let (abort, horizon) = (false, Some(80));
+    let marker =
+        LogRow::Marker { leader_epoch, producer, epoch, abort, coordinator_epoch, timestamp, horizon };
+    assert_eq!(hex(&marker.encode()), "02002009010464a001");
     assert_eq!(LogRow::decode(&marker.encode()).expect("row"), marker);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! key    0x1A | topic id 16 | partition 4
-//! value  01 | trimmed up to varint | bytes gone varint
+//! value  01 | trimmed up to varint | bytes gone zigzag
 //! ```
 //!
 //! - **Written** by whatever takes entries out of the packed index; read there serializably, so that two that work on a
@@ -22,8 +22,9 @@ const FORMAT: u8 = 1;
 pub struct Trim {
     /// The index has no entry that ends at or below it.
     pub below: Offset,
-    /// Bytes of all batches that were ever taken out, less those that took their places.
-    pub bytes: u64,
+    /// Bytes of all batches that were ever taken out, less those that took their places: below 0 where log compaction
+    /// has made batches longer, by compressing them less well than their producers.
+    pub bytes: i64,
 }
 
 impl Default for Trim {
@@ -38,10 +39,15 @@ pub fn key(keyspace: &Keyspace, partition: TopicPartition) -> Vec<u8> {
 }
 
 impl Trim {
+    /// Bytes of a sealed log of which so many bytes were ever sealed.
+    pub fn left_of(&self, sealed_bytes: u64) -> u64 {
+        sealed_bytes.saturating_add_signed(self.bytes.saturating_neg())
+    }
+
     /// The stored value.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::format(FORMAT);
-        writer.varint(self.below.get() as u64).varint(self.bytes);
+        writer.varint(self.below.get() as u64).zigzag(self.bytes);
         writer.finish()
     }
 
@@ -49,7 +55,7 @@ impl Trim {
     pub fn decode(value: Option<&[u8]>) -> Result<Self, Corrupt> {
         let Some(value) = value else { return Ok(Self::default()) };
         let mut reader = Reader::with_format("trim", value, FORMAT)?;
-        let trim = Self { below: read_offset(&mut reader)?, bytes: reader.varint()? };
+        let trim = Self { below: read_offset(&mut reader)?, bytes: reader.zigzag()? };
         reader.finish()?;
         Ok(trim)
     }

@@ -118,7 +118,7 @@ pub async fn swap(
     if values[1].is_none() && !penstock_types::planted!("swap-behind-the-end") {
         return Err(SwapError::UnitEnded);
     }
-    let row = usable(values[0].as_deref(), incarnation, output)?;
+    let row = usable(values[0].as_deref(), incarnation, output)?.ok_or(SwapError::OutputGone)?;
     let segments: Vec<&Segment> =
         segments.iter().filter(|segment| live.contains(&segment.partition.topic)).collect();
     let values = read_values(&mut *transaction, keyspace, &segments).await?;
@@ -158,22 +158,27 @@ pub async fn swap(
 }
 
 /// The output's row, if the output may be referred to.
-fn usable(row: Option<&[u8]>, incarnation: Incarnation, output: &Output) -> Result<ObjectRow, SwapError> {
+pub(crate) fn usable(
+    row: Option<&[u8]>,
+    incarnation: Incarnation,
+    output: &Output,
+) -> Result<Option<ObjectRow>, Corrupt> {
     let row = row.map(ObjectRow::decode).transpose()?;
     if penstock_types::planted!("swap-into-the-swept") {
-        return Ok(row.unwrap_or_else(|| output.intent(incarnation)));
+        return Ok(Some(row.unwrap_or_else(|| output.intent(incarnation))));
     }
     let usable = |row: &ObjectRow| matches!(row.state, ObjectState::Intent | ObjectState::Committed);
-    row.filter(usable).ok_or(SwapError::OutputGone)
+    Ok(row.filter(usable))
 }
 
 /// A value of the index on its way through a swap.
 #[derive(Debug)]
-struct Value {
-    key: Vec<u8>,
-    packed: PackedIndex,
-    bytes: usize,
-    is_changed: bool,
+pub(crate) struct IndexValue {
+    pub(crate) key: Vec<u8>,
+    pub(crate) packed: PackedIndex,
+    /// Of its encoding.
+    pub(crate) bytes: usize,
+    pub(crate) is_changed: bool,
 }
 
 /// The values of the index, of all segments together: one after the other they would outlive the transaction.
@@ -210,7 +215,7 @@ fn swap_segment(
         let mut packed = PackedIndex::decode(&row.value)?;
         let is_changed = rewrite(&mut packed, output, copies, segment.section_end, swapped);
         let bytes = if is_changed { packed.encode().len() } else { row.value.len() };
-        values.push(Value { key: row.key.to_vec(), packed, bytes, is_changed });
+        values.push(IndexValue { key: row.key.to_vec(), packed, bytes, is_changed });
     }
     if swapped.batches == before {
         return Ok(());
@@ -267,8 +272,8 @@ fn rewrite(
 ///
 /// A value's key names its last offset, so values are joined under the key of the last: whoever looks for an offset finds
 /// the first value that ends at or behind it, as before.
-fn join(values: Vec<Value>) -> (Vec<Value>, Vec<Vec<u8>>) {
-    let mut kept: Vec<Value> = Vec::with_capacity(values.len());
+pub(crate) fn join(values: Vec<IndexValue>) -> (Vec<IndexValue>, Vec<Vec<u8>>) {
+    let mut kept: Vec<IndexValue> = Vec::with_capacity(values.len());
     let mut gone = Vec::new();
     for value in values {
         match kept.last_mut() {

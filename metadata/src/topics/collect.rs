@@ -27,7 +27,7 @@ const PAGE_ROWS: usize = 1_000;
 const PAGE_BYTES: usize = limits::TRANSACTION_BYTES / 5;
 
 /// The families that have rows of a topic's partitions, by its id; those that refer to objects first.
-pub const FAMILIES: [Family; 8] = [
+pub const FAMILIES: [Family; 9] = [
     Family::Log,
     Family::Index,
     Family::Aborted,
@@ -35,6 +35,7 @@ pub const FAMILIES: [Family; 8] = [
     Family::Seal,
     Family::LogStart,
     Family::Trim,
+    Family::Compaction,
     Family::Counters,
 ];
 

@@ -46,7 +46,7 @@ async fn sizes_at_once(
     let mut ranges = Vec::with_capacity(partitions.len());
     for ((partition, sealed), trim) in partitions.iter().zip(seals).zip(trims) {
         let sealed = seal::decode(sealed.as_deref())?;
-        sizes.push(sealed.bytes.saturating_sub(Trim::decode(trim.as_deref())?.bytes));
+        sizes.push(Trim::decode(trim.as_deref())?.left_of(sealed.bytes));
         ranges.push(rows_after(keyspace, *partition, &sealed.position));
     }
     let options = RangeOptions::page(ROWS_AT_ONCE, Isolation::Snapshot);
