@@ -1,5 +1,7 @@
 //! Running again what may be run again.
 
+use penstock_metadata::kv::StoreError;
+
 /// How often a transaction is tried that conflicts, or whose outcome is unknown.
 pub(crate) const ATTEMPTS: u32 = 8;
 
@@ -23,3 +25,8 @@ macro_rules! again {
     }};
 }
 pub(crate) use again;
+
+/// Whether a transaction would have to be smaller.
+pub(crate) fn is_too_much(error: &StoreError) -> bool {
+    matches!(error, StoreError::TooOld | StoreError::TooLarge { .. })
+}

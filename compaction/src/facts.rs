@@ -1,7 +1,9 @@
-//! From a batch's header to what the log tells of the batch: one for who appends it and for who holds it against the log.
+//! From a batch's header to what the log tells of the batch: one for who appends it and for who holds it against the log. And back.
 
 use penstock_metadata::keys::log::{BatchFacts, BatchProducer, flags};
+use penstock_metadata::fold::BatchEntry;
 use penstock_storage::batch::{BatchHeader, TimestampType};
+use penstock_storage::object::KnownBatch;
 
 /// What the log tells of a batch with this header and so many bytes.
 pub fn facts_of(header: &BatchHeader, length: usize) -> BatchFacts {
@@ -27,5 +29,18 @@ pub fn facts_of(header: &BatchHeader, length: usize) -> BatchFacts {
         base_timestamp: header.base_timestamp,
         max_timestamp: header.max_timestamp,
         producer,
+    }
+}
+
+/// What an object is told of a batch that the log has.
+pub(crate) fn known(batch: &BatchEntry) -> KnownBatch {
+    KnownBatch {
+        base_offset: batch.base_offset,
+        leader_epoch: batch.leader_epoch,
+        length: batch.facts.length,
+        records: batch.facts.records,
+        base_timestamp: batch.facts.base_timestamp,
+        max_timestamp: batch.facts.max_timestamp,
+        producer: batch.facts.producer.map(|producer| (producer.id, producer.epoch, producer.base_sequence)),
     }
 }

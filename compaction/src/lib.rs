@@ -1,5 +1,5 @@
 //! Background jobs over stored data: the [`seal`](sealer), which folds a partition's log rows into its packed index,
-//! [`checkpoint`]s of the sealed log in the bucket, the [expiry of producers](producer_expiry), [`retention`], [`merge`], the
+//! [`checkpoint`]s of the sealed log in the bucket, the [expiry of producers](producer_expiry), [`retention`], [`merge`], log compaction ([`compact`]), the
 //! [collection](collector) of what nothing refers to any more, and the [`sweeper`] of what was never committed. And the check
 //! of all that ([`fsck`]), and what is made of a bucket alone ([`salvage`]), for operators.
 //!
@@ -9,10 +9,13 @@
 mod again;
 pub mod checkpoint;
 pub mod collector;
+pub mod compact;
 pub mod facts;
 pub mod fsck;
 pub mod merge;
+mod pace;
 pub mod producer_expiry;
+mod ranges;
 pub mod retention;
 pub mod salvage;
 pub mod sealer;

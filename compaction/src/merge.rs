@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::again;
 use crate::collector::CollectorStats;
+use crate::pace::Pace;
 use crate::share::Share;
 use crate::turns::Turns;
 
@@ -46,7 +47,6 @@ mod class;
 mod draft;
 mod inputs;
 mod output;
-mod pace;
 mod pass;
 mod patience;
 mod stats;
@@ -54,7 +54,6 @@ mod stats;
 mod tests;
 mod unit;
 
-use pace::Pace;
 use patience::Patience;
 pub use stats::MergeStats;
 use stats::add;

@@ -10,6 +10,7 @@ use penstock_storage::object::{KnownBatch, MergedBuilder};
 use penstock_types::{ObjectId, Offset, TopicPartition};
 
 use super::inputs::Inputs;
+use crate::facts::known;
 
 /// Partitions of one swap.
 const SWAP_PARTITIONS: usize = 200;
@@ -62,18 +63,7 @@ pub(super) fn pieces(
                 position: *position,
                 length: batches.iter().map(|batch| u64::from(batch.length)).sum(),
                 batches: known
-                    .map(|batch| KnownBatch {
-                        base_offset: batch.base_offset,
-                        leader_epoch: batch.leader_epoch,
-                        length: batch.facts.length,
-                        records: batch.facts.records,
-                        base_timestamp: batch.facts.base_timestamp,
-                        max_timestamp: batch.facts.max_timestamp,
-                        producer: batch
-                            .facts
-                            .producer
-                            .map(|producer| (producer.id, producer.epoch, producer.base_sequence)),
-                    })
+                    .map(|batch| known(&batch))
                     .collect(),
             });
         }

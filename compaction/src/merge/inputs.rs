@@ -11,15 +11,13 @@ use penstock_storage::bucket::{Bucket, BucketError, ErrorClass};
 use penstock_storage::object::{Footer, FooterError, READ_TAIL_BYTES, object_key};
 use penstock_types::{ObjectId, TopicPartition};
 
-use super::pace::Pace;
 use super::{MergeStats, add};
+use crate::pace::Pace;
+use crate::ranges::{Reach, requests, slice};
 
 /// Requests under way at a time.
 const AT_ONCE: usize = 4;
-/// Ranges with less than this between them are read by one request.
-const GAP: u64 = 256 * 1024;
-/// Bytes of one request.
-const LONGEST: u64 = 8 * 1024 * 1024;
+const REACH: Reach = Reach { gap: 256 * 1024, longest: 8 * 1024 * 1024 };
 
 /// What a unit's objects hold.
 #[derive(Debug, Default)]
@@ -148,7 +146,7 @@ impl Inputs {
             }
         }
         absent.sort_by_key(|index| (wanted[*index].0, wanted[*index].1));
-        let mut reads = futures::stream::iter(requests(wanted, &absent))
+        let mut reads = futures::stream::iter(requests(wanted, &absent, REACH))
             .map(|request| async move {
                 let bytes = reading.range(request.object, request.range.clone()).await?;
                 Ok::<_, BucketError>((request, bytes))
@@ -202,41 +200,6 @@ async fn open(reading: Reading<'_>, source: Source, hold: bool) -> Result<Opened
             Ok(None)
         }
     }
-}
-
-fn slice(bytes: &Bytes, position: u64, length: u64) -> Option<Bytes> {
-    let start = usize::try_from(position).ok()?;
-    let end = start.checked_add(usize::try_from(length).ok()?)?;
-    (end <= bytes.len()).then(|| bytes.slice(start..end))
-}
-
-/// A request, and what of `wanted` it answers.
-#[derive(Debug, PartialEq, Eq)]
-struct Request {
-    object: ObjectId,
-    range: Range<u64>,
-    wanted: Vec<usize>,
-}
-
-/// As few requests as reach everything, of stretches in the order of (object, position). Pure.
-fn requests(wanted: &[(ObjectId, u64, u64)], order: &[usize]) -> Vec<Request> {
-    let mut requests: Vec<Request> = Vec::new();
-    for index in order {
-        let (object, position, length) = wanted[*index];
-        let end = position.saturating_add(length);
-        match requests.last_mut() {
-            Some(last)
-                if last.object == object
-                    && position <= last.range.end.saturating_add(GAP)
-                    && end.saturating_sub(last.range.start) <= LONGEST =>
-            {
-                last.range.end = last.range.end.max(end);
-                last.wanted.push(*index);
-            }
-            _ => requests.push(Request { object, range: position..end, wanted: vec![*index] }),
-        }
-    }
-    requests
 }
 
 #[cfg(test)]
@@ -297,31 +260,5 @@ mod tests {
         assert_ne!(apart(&sparse), 149_000);
         assert_eq!(stats.gets.load(Ordering::Relaxed), 2, "a request each");
         assert!(sparse[0].iter().all(|byte| *byte == 1) && sparse[1].iter().all(|byte| *byte == 150));
-    }
-
-    #[test]
-    fn neighbours_are_read_together() {
-        let id = |n| ObjectId::new(Incarnation::FIRST, StoreVersion::new(n), n);
-        let mib = 1024 * 1024;
-        let wanted = [
-            (id(1), 0, mib),
-            (id(1), mib, mib),
-            (id(1), 2 * mib + GAP, mib),
-            (id(1), 4 * mib, mib),
-            (id(2), 5 * mib, 9 * mib),
-            (id(2), 14 * mib, 1),
-        ];
-        let found = requests(&wanted, &[0, 1, 2, 3, 4, 5]);
-        let ranges: Vec<_> = found.iter().map(|request| (request.object, request.range.clone())).collect();
-        assert_eq!(
-            ranges,
-            [
-                (id(1), 0..3 * mib + GAP),
-                (id(1), 4 * mib..5 * mib),
-                (id(2), 5 * mib..14 * mib),
-                (id(2), 14 * mib..14 * mib + 1),
-            ]
-        );
-        assert_eq!(found[0].wanted, [0, 1, 2]);
     }
 }

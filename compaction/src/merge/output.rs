@@ -1,7 +1,6 @@
 //! An output on its way: announced, put, and swapped into the index; or given up.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use penstock_metadata::keys::merge_queue::LAST_LEVEL;
 use penstock_metadata::keys::merge_unit::Unit;
@@ -16,11 +15,8 @@ use tokio::time::Instant;
 use super::draft::Built;
 use super::{Merge, MergeError, MergeParts, add};
 use crate::again;
-
-/// How long an upload may take, whatever its size.
-const PUT_DEADLINE: Duration = Duration::from_secs(300);
-/// And a second for so many bytes of it.
-const SLOWEST_PUT: u64 = 256 * 1024;
+use crate::again::is_too_much;
+use crate::pace::put_deadline;
 
 impl Merge {
     /// Writes an output, and makes the index refer to it: how many batches of it do. What nothing came to refer to is given up
@@ -87,9 +83,8 @@ impl Merge {
     }
 
     async fn put(&self, output: &Output, object: &DataObject) -> Result<(), MergeError> {
-        let deadline = PUT_DEADLINE + Duration::from_secs(output.size / SLOWEST_PUT);
         let (key, chunks) = (object_key(output.id), object.chunks().to_vec());
-        self.parts.bucket.put_unhurried(&key, chunks, Instant::now() + deadline).await?;
+        self.parts.bucket.put_unhurried(&key, chunks, Instant::now() + put_deadline(output.size)).await?;
         add(&self.stats.outputs, 1);
         add(&self.stats.written_bytes, output.size);
         Ok(())
@@ -151,8 +146,4 @@ impl Merge {
             Err(SwapError::Store(error)) => Err(error.into()),
         }
     }
-}
-
-fn is_too_much(error: &StoreError) -> bool {
-    matches!(error, StoreError::TooOld | StoreError::TooLarge { .. })
 }

@@ -198,26 +198,34 @@ fn check(run: &Bytes, batches: &[KnownBatch]) -> Result<Vec<BatchHeader>, Merged
     let mut headers = Vec::with_capacity(batches.len());
     let mut at = 0;
     for known in batches {
-        let offset = known.base_offset;
         let batch = &run[at..at + known.length as usize];
         at += batch.len();
-        let header = BatchHeader::parse(batch).map_err(|error| MergedError::Batch { offset, error })?;
-        let records = i64::from(header.last_offset_delta) + 1;
-        let producer = (header.producer_id, header.producer_epoch, header.base_sequence);
-        let differs = [
-            (header.size_bytes() != batch.len(), "length"),
-            (records != i64::from(known.records), "number of offsets"),
-            (header.base_timestamp != known.base_timestamp, "first timestamp"),
-            (header.max_timestamp != known.max_timestamp, "largest timestamp"),
-            (header.has_producer_id().then_some(producer) != known.producer, "producer or sequence"),
-        ];
-        if let Some((_, what)) = differs.into_iter().find(|(differs, _)| *differs) {
-            return Err(MergedError::Mismatch { offset, what });
-        }
-        verify_crc(batch, &header).map_err(|error| MergedError::Batch { offset, error })?;
-        headers.push(header);
+        headers.push(check_batch(batch, known)?);
     }
     Ok(headers)
+}
+
+/// Holds the bytes of one batch against what the log knows of it: its header.
+///
+/// # Errors
+/// If they are damaged, or another batch.
+pub fn check_batch(batch: &[u8], known: &KnownBatch) -> Result<BatchHeader, MergedError> {
+    let offset = known.base_offset;
+    let header = BatchHeader::parse(batch).map_err(|error| MergedError::Batch { offset, error })?;
+    let records = i64::from(header.last_offset_delta) + 1;
+    let producer = (header.producer_id, header.producer_epoch, header.base_sequence);
+    let differs = [
+        (header.size_bytes() != batch.len() || batch.len() as u64 != u64::from(known.length), "length"),
+        (records != i64::from(known.records), "number of offsets"),
+        (header.base_timestamp != known.base_timestamp, "first timestamp"),
+        (header.max_timestamp != known.max_timestamp, "largest timestamp"),
+        (header.has_producer_id().then_some(producer) != known.producer, "producer or sequence"),
+    ];
+    if let Some((_, what)) = differs.into_iter().find(|(differs, _)| *differs) {
+        return Err(MergedError::Mismatch { offset, what });
+    }
+    verify_crc(batch, &header).map_err(|error| MergedError::Batch { offset, error })?;
+    Ok(header)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub use footer::{
     Footer, FooterError, MAX_FOOTER_BYTES, READ_TAIL_BYTES, SectionPlacement, TRAILER_BYTES, VERSION,
 };
 pub use key::{OBJECTS_PREFIX, id_of_key, object_key, shard_prefix};
-pub use merged::{KnownBatch, MergedBuilder, MergedError};
+pub use merged::{KnownBatch, MergedBuilder, MergedError, check_batch};
 pub use section::{Batches, SectionChecksum, SectionError, batches, verify_section};
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How fast the job may go.
+//! How fast a job may go, and how long one of its uploads may take.
 
 use std::time::Duration;
 
@@ -6,22 +6,32 @@ use parking_lot::Mutex;
 use penstock_types::pause_until;
 use tokio::time::Instant;
 
+/// How long an upload may take, whatever its size.
+const PUT_DEADLINE: Duration = Duration::from_secs(300);
+/// And a second for so many bytes of it.
+const SLOWEST_PUT: u64 = 256 * 1024;
+
+/// How long an upload of so many bytes may take.
+pub(crate) fn put_deadline(bytes: u64) -> Duration {
+    PUT_DEADLINE + Duration::from_secs(bytes / SLOWEST_PUT)
+}
+
 /// Requests and bytes a second, whichever takes longer. What is taken is paid for by those that come next.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     bytes_per_second: u64,
     requests_per_second: u32,
     free_at: Mutex<Option<Instant>>,
 }
 
 impl Pace {
-    pub(super) fn new(bytes_per_second: u64, requests_per_second: u32) -> Self {
+    pub(crate) fn new(bytes_per_second: u64, requests_per_second: u32) -> Self {
         let (bytes_per_second, requests_per_second) = (bytes_per_second.max(1), requests_per_second.max(1));
         Self { bytes_per_second, requests_per_second, free_at: Mutex::new(None) }
     }
 
     /// Waits until what was taken before is paid for.
-    pub(super) async fn take(&self, requests: u64, bytes: u64) {
+    pub(crate) async fn take(&self, requests: u64, bytes: u64) {
         let begins_at = {
             let mut free_at = self.free_at.lock();
             let now = Instant::now();
