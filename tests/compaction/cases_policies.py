@@ -33,8 +33,7 @@ def minimum_lag(pair):
     topic.clock = int(time.time() * 1000) - HOUR_MS // 4
     young = pair.write(topic, pairs([3, 5, 5, 3], "young"))
     filler = pair.fill(topic)
-    for side in pair.sides:
-        side.compact(topic.name, 0, old_end)
+    pair.compact_both(topic, old_end)
     kafka, _ = pair.check_same(topic)
     there = [record.offset for record in kafka.records]
     pair.check("the old ones are compacted among themselves", there[:5] == [2, 3, 4, 5, old_end - 1], there)
@@ -133,8 +132,7 @@ def policy_changed(pair):
     logs = pair.check_same(topic, "nothing goes while the policy is delete")
     pair.check("all is there", len(logs[0].records) == filler + 1)
     pair.alter(topic, cleanup_policy="compact")
-    for side in pair.sides:
-        side.compact(topic.name, 0, filler)
+    pair.compact_both(topic, filler)
     logs = pair.check_same(topic, "the same is left once it is compact")
     pair.check("records without key have gone", all(record.key is not None for record in logs[0].records))
     refused = pair.produce(topic, pair.batch(topic, [(None, b"v")]))
@@ -147,8 +145,7 @@ def policy_changed(pair):
     cut = delete_records(pair, topic, 1)
     pair.check_equal("DeleteRecords is taken", cut)
     pair.alter(topic, cleanup_policy="compact")
-    for side in pair.sides:
-        side.compact(topic.name, 0, filler)
+    pair.compact_both(topic, filler)
     logs = pair.check_same(topic, "the same is left once it is compact again")
     pair.check("of a key only the newest", [record.value for record in logs[0].records if record.key == b"a"] == [b"4"])
 

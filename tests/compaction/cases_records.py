@@ -1,6 +1,7 @@
 """Which records are left, and in which batches."""
 
 import random
+import time
 
 import compression
 import reading
@@ -245,9 +246,42 @@ def by_its_own_pace(pair):
         pair.other.rest()
 
 
+def writes_while_it_runs(pair):
+    """At any moment a reader finds the newest record of every key that was acknowledged."""
+    topic = pair.create()
+    pair.other.go_on()
+    missing = []
+    try:
+        for batch in range(80):
+            pair.write(topic, pairs([batch % 4, 10 + batch % 7, 100 + batch], f"b{batch}-"), codec=batch % 4)
+            if batch % 8 == 7:
+                newest = {record.key: record for record in topic.written[0]}
+                there = set(reading.read(pair.other, topic.name).records)
+                missing += [record for record in newest.values() if record not in there]
+            if batch % 20 == 19:
+                filler = pair.fill(topic)
+    finally:
+        pair.other.rest()
+    pair.check(f"nothing that is newest was missing at {pair.other.name}", not missing, *missing)
+    pair.compact_both(topic, filler)
+    pair.check_newest(topic)
+    pair.check_same(topic)
+
+
+def larger_log(pair):
+    """More than fits into one of Kafka's segments, or one fetch of a reader that asks for little."""
+    topic = pair.create()
+    for begin in range(0, 12_000, 1000):
+        pair.write(topic, [(f"key-{key}".encode(), f"{key}".encode() * 12) for key in range(begin, begin + 1000)])
+    for begin in range(0, 12_000, 3000):
+        pair.write(topic, pairs([f"ey-{key}" for key in range(begin, begin + 3000, 3)], "w"), codec=1)
+    pair.compact(topic)
+    pair.check_newest(topic)
+    pair.check_same(topic)
+
+
 def wait_until(test, seconds):
     """Whether it comes true in time."""
-    import time
     deadline = time.monotonic() + seconds
     while not test():
         if time.monotonic() > deadline:
@@ -259,4 +293,4 @@ def wait_until(test, seconds):
 CASES = (overwrites_of_few_keys, single_records, many_distinct_keys, nothing_to_remove, parts_of_batches, same_key_in_a_batch,
          odd_keys_and_values, headers, *(codec(name) for name in compression.NAMES), codecs_mixed, compression_of_the_topic,
          append_time, several_segments, several_rounds, second_run_changes_nothing, several_partitions,
-         *(random_writes(seed) for seed in range(1, 5)), by_its_own_pace)
+         *(random_writes(seed) for seed in range(1, 5)), larger_log, by_its_own_pace, writes_while_it_runs)

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 import reading
+from brokers import warm_up
 from codec import NULL_UUID
 from records import Batch, Record, Records
 from sides import Side
@@ -34,6 +35,7 @@ class KafkaSide(Side):
 
     def __init__(self, name, broker, messages):
         super().__init__(name, broker.port, messages)
+        self.broker = broker
         self.checkpoint = broker.data / "log" / "cleaner-offset-checkpoint"
         self.java = broker.java
 
@@ -52,6 +54,12 @@ class KafkaSide(Side):
             return -1
         rows = (line.rsplit(" ", 2) for line in lines)
         return next((int(offset) for name, index, offset in rows if (name, int(index)) == (topic, partition)), -1)
+
+    def restart(self):
+        """In peace: one that was killed isn't let in again before its session has run out."""
+        self.broker.process.terminate()
+        self.broker.process.wait()
+        self.broker.start()
 
     def compact_again(self):
         """Nothing: it cleans when there is something to clean."""
@@ -72,6 +80,11 @@ class PenstockSide(Side):
 
     def compact(self, _topic, _partition, _up_to):
         self.jobs("run", "compact")
+
+    def restart(self):
+        """Killed, so that nothing is put in order before."""
+        self.broker.stop()
+        self.broker.start()
 
     def compact_again(self):
         self.jobs("run", "compact")
@@ -179,13 +192,7 @@ class Pair:
             row = answer["Topics"][0]
             if row["ErrorCode"] or row["TopicId"] == NULL_UUID:
                 raise Failure(f"{side.name} doesn't create the topic: {row['ErrorCode']} {row['ErrorMessage']}")
-        deadline = time.monotonic() + LEADS_WITHIN_S
-        for side in self.sides:
-            for partition in range(partitions):
-                while reading.list_offset(side, name, reading.LATEST, partition)[0]:
-                    if time.monotonic() > deadline:
-                        raise Failure(f"{side.name} doesn't lead {name}")
-                    time.sleep(0.02)
+        self.wait_until_led(topic, partitions)
         return topic
 
     def alter(self, topic, **config):
@@ -206,6 +213,22 @@ class Pair:
             {"Name": topic.name, "PartitionData": [{"Index": partition, "Records": Records([batch])}]}]}
         rows = [answer["Responses"][0]["PartitionResponses"][0] for answer in self.ask("Produce", 9, body)]
         return [(row["ErrorCode"], row["BaseOffset"]) for row in rows]
+
+    def restart_other(self):
+        """Ends the other one and starts it again: a lie that only its memory tells would come out."""
+        self.other.close()
+        self.other.restart()
+        warm_up(self.other)
+        self.other.rest()
+
+    def wait_until_led(self, topic, partitions=1):
+        deadline = time.monotonic() + LEADS_WITHIN_S
+        for side in self.sides:
+            for partition in range(partitions):
+                while reading.list_offset(side, topic.name, reading.LATEST, partition)[0]:
+                    if time.monotonic() > deadline:
+                        raise Failure(f"{side.name} doesn't lead {topic.name}")
+                    time.sleep(0.02)
 
     def batch(self, topic, pairs, codec=0, headers=(), **producer):
         """A batch of (key, value) a millisecond apart, at the topic's clock, which goes on."""
@@ -239,11 +262,15 @@ class Pair:
         topic.clock += FILLER_AFTER_MS
         return self.write(topic, [(key, b"")], partition)
 
-    def compact(self, topic, partition=0, large=False):
-        """Rolls and compacts: Kafka everything below the filler, whose offset is given, Penstock everything."""
-        filler = self.fill(topic, partition, large)
+    def compact_both(self, topic, up_to, partition=0):
+        """Compacts: Kafka everything below an offset that a filler begins a segment at, Penstock everything."""
         for side in self.sides:
-            side.compact(topic.name, partition, filler)
+            side.compact(topic.name, partition, up_to)
+
+    def compact(self, topic, partition=0, large=False):
+        """Rolls and compacts; gives the filler's offset."""
+        filler = self.fill(topic, partition, large)
+        self.compact_both(topic, filler, partition)
         return filler
 
     def producer(self, name):

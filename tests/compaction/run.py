@@ -21,15 +21,17 @@ import cases_policies
 import cases_producers
 import cases_readers
 import cases_records
+import cases_restart
 import cases_tombstones
 import kafka
+import selftest
 from brokers import Penstock, warm_up
 from codec import Messages
 from pair import KafkaSide, Pair, PenstockSide
 from report import Report
 
 GROUPS = {"records": cases_records, "tombstones": cases_tombstones, "producers": cases_producers, "policies": cases_policies,
-          "readers": cases_readers}
+          "readers": cases_readers, "restart": cases_restart}
 SETTINGS = ("auto.create.topics.enable=false", "default.replication.factor=1", "group.initial.rebalance.delay.ms=0",
             "log.retention.check.interval.ms=500")
 # Its cleaner looks often, and needs little memory.
@@ -95,6 +97,8 @@ def main():
         print("\n".join(name for name, _ in chosen))
         return 0
     report = Report()
+    missed = selftest.missed()
+    report.check(f"the comparison finds what is planted{': not ' if missed else ''}{', '.join(missed)}", not missed)
     try:
         kafka.libs()
     except kafka.Unavailable as reason:
