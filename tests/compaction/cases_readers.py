@@ -3,11 +3,10 @@
 import subprocess
 
 import reading
-from cases_records import pairs
+from cases_records import pairs, wait_until
 from pair import Failure
 
 CONSUMER_WITHIN_S = 60
-IDLE_MS = 4000
 
 
 def log_with_gaps(pair, **config):
@@ -92,13 +91,29 @@ def times_out_of_order(pair):
     pair.check("it is a record before the end", latest[0][1] < filler, latest)
 
 
-def consume(pair, side, topic, group):
-    """The lines that Kafka's own consumer prints in a group, until nothing comes any more."""
-    command = [*pair.kafka.java, "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server",
-               f"127.0.0.1:{side.port}", "--topic", topic, "--group", group, "--from-beginning", "--timeout-ms", str(IDLE_MS)]
-    for shown in ("print.offset", "print.key", "print.timestamp", "print.headers"):
-        command += ["--property", f"{shown}=true"]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+class Consumer:
+    """Kafka's own consumer in a group, as a process; it prints what it gets."""
+
+    def __init__(self, pair, side, topic):
+        self.side, self.topic, self.group = side, topic, f"group-{topic.name}"
+        command = [*pair.kafka.java, "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server",
+                   f"127.0.0.1:{side.port}", "--topic", topic.name, "--group", self.group, "--from-beginning",
+                   "--consumer-property", "auto.commit.interval.ms=200"]
+        for shown in ("print.offset", "print.key", "print.timestamp", "print.headers"):
+            command += ["--property", f"{shown}=true"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def is_at_end(self):
+        return committed(self.side, self.topic.name, self.group) == self.topic.end()
+
+    def end(self):
+        """Ends it in peace; gives the lines that it has printed."""
+        self.process.terminate()
+        try:
+            return self.process.communicate(timeout=CONSUMER_WITHIN_S)[0].splitlines()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.communicate()[0].splitlines()
 
 
 def committed(side, topic, group):
@@ -117,24 +132,19 @@ def group_reads_to_the_end(pair):
     pair.write(ends, [(b"k1", None), (b"k2", None)])
     for _ in range(3):
         pair.other.compact_again()
-    running = [(topic, side, consume(pair, side, topic.name, f"group-{topic.name}")) for topic in (gaps, ends)
-               for side in pair.sides]
-    printed = {}
-    for topic, side, process in running:
-        try:
-            printed[topic.name, side] = process.communicate(timeout=CONSUMER_WITHIN_S)[0].splitlines()
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise Failure(f"a consumer of {topic.name} at {side.name} doesn't end") from None
-    one, other = (printed[gaps.name, side] for side in pair.sides)
-    pair.check("both groups get the same", one == other and len(one) > 20,
+    consumers = [Consumer(pair, side, topic) for topic in (gaps, ends) for side in pair.sides]
+    try:
+        wait_until(lambda: all(consumer.is_at_end() for consumer in consumers), CONSUMER_WITHIN_S)
+    finally:
+        printed = [consumer.end() for consumer in consumers]
+    one, other = printed[:2]
+    pair.check("both groups get the same", one == other and len(one) == len(reading.read(pair.kafka, gaps.name).records),
                *[line for line in one if line not in other], *[line for line in other if line not in one], len(one))
-    for topic, what in ((gaps, "a log with gaps"), (ends, "one that ends with removed tombstones")):
-        for side in pair.sides:
-            position = committed(side, topic.name, f"group-{topic.name}")
-            pair.check(f"the group is at the end of {what} at {side.name}", position == topic.end(),
-                       f"{position} of {topic.end()}")
+    for consumer in consumers:
+        what = "a log with gaps" if consumer.topic is gaps else "one that ends with removed tombstones"
+        offset = committed(consumer.side, consumer.topic.name, consumer.group)
+        pair.check(f"the group is at the end of {what} at {consumer.side.name}", offset == consumer.topic.end(),
+                   f"{offset} of {consumer.topic.end()}")
 
 
 CASES = (fetch_at_every_offset, offsets_by_time, times_out_of_order, group_reads_to_the_end)

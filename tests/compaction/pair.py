@@ -19,6 +19,7 @@ SEGMENT_BYTES, LARGE_FILLER_BYTES = 1 << 20, (1 << 20) - 200
 BEGINS_BEFORE_MS = 6 * 3_600_000
 CLEANED_WITHIN_S = 60
 LEADS_WITHIN_S = 20
+SETTINGS_APPLY_WITHIN_S = 0.8
 # How long the other broker may go on to differ.
 EQUAL_WITHIN_S, EQUAL_WITHIN_S_AFTER_FAILURES = 12, 2
 PATIENT_FAILURES = 3
@@ -205,7 +206,7 @@ class Pair:
                 raise Failure(f"{side.name} doesn't alter the topic: {answer['Responses'][0]}")
         topic.config.update(given)
         # Kafka's log follows its metadata a moment later, and nothing says when.
-        time.sleep(0.3)
+        time.sleep(SETTINGS_APPLY_WITHIN_S)
 
     def produce(self, topic, batch, partition=0):
         """One batch; of each side error and base offset."""
