@@ -20,6 +20,8 @@ BEGINS_BEFORE_MS = 6 * 3_600_000
 CLEANED_WITHIN_S = 60
 LEADS_WITHIN_S = 20
 SETTINGS_APPLY_WITHIN_S = 0.8
+# How often both look at what has expired, and how soon Penstock seals, which it does before (run.py's options are made of these).
+RETENTION_INTERVAL_MS, SEAL_AGE_MS, SEAL_INTERVAL_MS = 300, 1000, 100
 # How long the other broker may go on to differ.
 EQUAL_WITHIN_S, EQUAL_WITHIN_S_AFTER_FAILURES = 12, 2
 PATIENT_FAILURES = 3
@@ -33,6 +35,9 @@ class Failure(Exception):
 
 class KafkaSide(Side):
     """Apache Kafka: its cleaner runs by itself over all segments but the active one."""
+
+    # How long after its time a segment goes.
+    expires_within_s = RETENTION_INTERVAL_MS / 1000
 
     def __init__(self, name, broker, messages):
         super().__init__(name, broker.port, messages)
@@ -65,6 +70,9 @@ class KafkaSide(Side):
     def compact_again(self):
         """Nothing: it cleans when there is something to clean."""
 
+    def has_compaction(self):
+        return True
+
     def rest(self):
         pass
 
@@ -74,6 +82,9 @@ class KafkaSide(Side):
 
 class PenstockSide(Side):
     """Penstock: its job runs when it is told to, so that both are compacted at the same moments."""
+
+    # How long after its time, and its append, a batch goes.
+    expires_within_s = (SEAL_AGE_MS + SEAL_INTERVAL_MS + RETENTION_INTERVAL_MS) / 1000
 
     def __init__(self, name, broker, messages):
         super().__init__(name, broker.port, messages)
@@ -90,6 +101,9 @@ class PenstockSide(Side):
     def compact_again(self):
         self.jobs("run", "compact")
 
+    def has_compaction(self):
+        return any(line.split()[:1] == ["compact"] for line in self.jobs().splitlines())
+
     def rest(self):
         self.jobs("pause", "compact", "--for", "1h")
 
@@ -102,6 +116,7 @@ class PenstockSide(Side):
                               env=self.broker.environment, check=False)
         if done.returncode:
             raise Failure(f"penstock jobs {' '.join(arguments)}: {(done.stderr or done.stdout).strip()[-400:]}")
+        return done.stdout
 
 
 @dataclass
@@ -221,6 +236,13 @@ class Pair:
         self.other.restart()
         warm_up(self.other)
         self.other.rest()
+
+    def restart_both(self):
+        """The other one killed, and Kafka in peace, as it restarts."""
+        self.restart_other()
+        self.kafka.close()
+        self.kafka.restart()
+        warm_up(self.kafka)
 
     def wait_until_led(self, topic, partitions=1):
         deadline = time.monotonic() + LEADS_WITHIN_S

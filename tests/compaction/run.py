@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares log compaction with Apache Kafka's: the same writes to both, both compacted, and what is left has to be the same.
+"""Compares log compaction and retention with Apache Kafka's: the same writes to both, and what is left has to be the same.
 
     tests/compaction/run.py                       all cases; prints counts
     tests/compaction/run.py --only tombstones     the cases whose name has that in it; may be given more than once
@@ -22,23 +22,25 @@ import cases_producers
 import cases_readers
 import cases_records
 import cases_restart
+import cases_retention
 import cases_tombstones
 import kafka
 import selftest
 from brokers import Penstock, warm_up
 from codec import Messages
-from pair import KafkaSide, Pair, PenstockSide
+from pair import RETENTION_INTERVAL_MS, SEAL_AGE_MS, SEAL_INTERVAL_MS, KafkaSide, Pair, PenstockSide
 from report import Report
 
 GROUPS = {"records": cases_records, "tombstones": cases_tombstones, "producers": cases_producers, "policies": cases_policies,
-          "readers": cases_readers, "restart": cases_restart}
+          "readers": cases_readers, "restart": cases_restart, "retention": cases_retention}
 SETTINGS = ("auto.create.topics.enable=false", "default.replication.factor=1", "group.initial.rebalance.delay.ms=0",
-            "log.retention.check.interval.ms=500")
+            f"log.retention.check.interval.ms={RETENTION_INTERVAL_MS}")
 # Its cleaner looks often, and needs little memory.
 KAFKA_SETTINGS = SETTINGS + ("log.initial.task.delay.ms=100", "log.cleaner.backoff.ms=100",
                              "log.cleaner.dedupe.buffer.size=8388608")
 # Its job has turns only when it is asked, but for one case, in which nothing waits for more to come.
 PENSTOCK_SETTINGS = SETTINGS + ("compact.interval.ms=500", "compact.delay.ms=0",
+                                f"seal.age.ms={SEAL_AGE_MS}ms", f"seal.interval.ms={SEAL_INTERVAL_MS}ms",
                                 "flush.put.budget.per.second=100000", "flush.put.burst=100000")
 
 
