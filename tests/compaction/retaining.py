@@ -1,7 +1,8 @@
 """What Kafka's retention lets go, by the batches that were written; and both log starts, watched beside it.
 
-A segment of Kafka's logs here is one batch (its time index is full at once), so both brokers have the same rule: the front of the
-log goes, as long as each batch is too old by its largest timestamp, or what is behind it is not below `retention.bytes`.
+A segment of Kafka's logs here is one batch (its time index is full at once), so both brokers have the same rule: the front of
+the log goes, as long as each batch is too old by its largest timestamp, or what is behind it is not below `retention.bytes`. Kafka
+deletes its active segment by it, too.
 """
 
 import time
@@ -19,7 +20,8 @@ STAYS_S = 2.0
 ARRIVES_WITHIN_S = 30
 # What a busy machine may add to an interval.
 SLACK_S = 2.0
-# By how much a batch without timestamps may seem older than it is: times of files are coarse, and Penstock counts its store's versions.
+# By how much a batch without timestamps may seem older than it is: times of files are coarse, and Penstock counts its store's
+# versions.
 COARSE_MS = 300
 
 
@@ -31,6 +33,7 @@ def now_ms():
 class Written:
     """A batch, as retention sees it."""
 
+    base: int
     end: int
     size: int
     # The largest timestamp that each side has given it, or when it was appended if it has none.
@@ -71,15 +74,15 @@ def start_by_rule(log, side, at_ms):
         return log.deleted
     keeps_ms, keeps_bytes = (int(log.topic.config.get(key, -1)) for key in ("retention.ms", "retention.bytes"))
     batches = [batch for batch in log.batches if batch.end > log.deleted]
-    start, left = log.deleted, sum(batch.size for batch in batches)
+    left = sum(batch.size for batch in batches)
     for batch in batches:
         left -= batch.size
         is_old = 0 <= keeps_ms < at_ms - batch.newest[side]
         is_too_much = 0 <= keeps_bytes <= left
         if not is_old and not is_too_much:
-            break
-        start = batch.end
-    return start
+            # Offsets before it that compaction has left empty may go with it or before.
+            return max(log.deleted, batch.base)
+    return max(log.deleted, log.end)
 
 
 def create(pair, stem, is_rolled=True, **config):
@@ -87,9 +90,9 @@ def create(pair, stem, is_rolled=True, **config):
     return RetainedLog(pair.create(stem, **given), is_rolled)
 
 
-def batch_at(*times, size=0, codec=0):
+def batch_at(*times, size=0, codec=0, stem="k"):
     """A batch with a record at each of these times; -1 is none."""
-    records = [Record(at - times[0], f"k{index}".encode(), bytes(size)) for index, at in enumerate(times)]
+    records = [Record(at - times[0], f"{stem}{index}".encode(), bytes(size)) for index, at in enumerate(times)]
     return Batch(records, times[0], codec)
 
 
@@ -109,7 +112,7 @@ def append(pair, *rows):
             each = tuple(answer[log.name]["LogAppendTimeMs"] for answer in answers)
         else:
             each = (newest, newest) if newest >= 0 else (begun_ms - COARSE_MS,) * 2
-        log.batches.append(Written(log.end + len(batch.records), len(batch.encode(-1)), each))
+        log.batches.append(Written(log.end, log.end + len(batch.records), len(batch.encode(-1)), each))
 
 
 def log_starts(side, names):

@@ -53,7 +53,8 @@ def watched(kafka, other):
     """What is found where two batches are too old after a second and a third stays, and both log starts went like this, by
     hundreds of milliseconds."""
     topic = pair.Topic("compacted-0-planted", {"cleanup.policy": "delete", "retention.ms": "1000"}, 0)
-    log = retaining.RetainedLog(topic, batches=[retaining.Written(end, 100, (at, at)) for end, at in ((1, 0), (2, 0), (3, 90_000))])
+    batches = [retaining.Written(end - 1, end, 100, (at, at)) for end, at in ((1, 0), (2, 0), (3, 90_000))]
+    log = retaining.RetainedLog(topic, batches=batches)
     samples = []
     for index in range(90):
         rule = retaining.start_by_rule(log, 1, index * 100)
@@ -67,12 +68,15 @@ def missed_while_watched():
     """What is planted into log starts and not found."""
     early, back, late = "nothing goes that Kafka's rule keeps", "no log start goes back", "what may go has gone"
     right = ((12, 2),)
-    planted_moves = {"log starts that are right": ((right, ((13, 1), (25, 2))), set()),
-                     "a batch that goes early": ((right, ((9, 2),)), {early}), "Kafka's that goes early": ((((9, 1), (11, 2)), right), {early}),
-                     "one too many": ((right, ((12, 3),)), {early}), "a batch that goes late": ((right, ((12, 1), (80, 2))), {late}),
-                     "one that never goes": ((right, ()), {late}), "Kafka's that goes late": ((((70, 2),), right), {late}),
-                     "a log start that goes back": ((right, ((12, 2), (20, 1), (30, 2))), {back})}
-    return [what for what, (moves, wanted) in planted_moves.items() if watched(*moves) != wanted]
+    moves = {"log starts that are right": (right, ((13, 1), (25, 2)), set()),
+             "a batch that goes early": (right, ((9, 2),), {early}),
+             "Kafka's that goes early": (((9, 1), (11, 2)), right, {early}),
+             "one too many": (right, ((12, 3),), {early}),
+             "a batch that goes late": (right, ((12, 1), (80, 2)), {late}),
+             "one that never goes": (right, (), {late}),
+             "Kafka's that goes late": (((70, 2),), right, {late}),
+             "a log start that goes back": (right, ((12, 2), (20, 1), (30, 2)), {back})}
+    return [what for what, (kafka, other, wanted) in moves.items() if watched(kafka, other) != wanted]
 
 
 def missed():
