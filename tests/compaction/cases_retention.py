@@ -232,9 +232,6 @@ def commit(side, log, offset):
 
 def compacted_too(pair):
     """compact,delete: the front goes by age, what was compacted leaves no hole that holds it."""
-    if not pair.other.has_compaction():
-        pair.report.skip(f"{pair.case}: compact,delete", f"{pair.other.name} has no log compaction")
-        return
     # Kafka makes one segment of what it has compacted, and so keeps it until the last of it is too old.
     log = create(pair, "compacted-too", cleanup_policy="compact,delete", retention_ms=4000)
     log.is_rolled = False

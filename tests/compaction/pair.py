@@ -70,9 +70,6 @@ class KafkaSide(Side):
     def compact_again(self):
         """Nothing: it cleans when there is something to clean."""
 
-    def has_compaction(self):
-        return True
-
     def rest(self):
         pass
 
@@ -101,9 +98,6 @@ class PenstockSide(Side):
     def compact_again(self):
         self.jobs("run", "compact")
 
-    def has_compaction(self):
-        return any(line.split()[:1] == ["compact"] for line in self.jobs().splitlines())
-
     def rest(self):
         self.jobs("pause", "compact", "--for", "1h")
 
@@ -116,7 +110,6 @@ class PenstockSide(Side):
                               env=self.broker.environment, check=False)
         if done.returncode:
             raise Failure(f"penstock jobs {' '.join(arguments)}: {(done.stderr or done.stdout).strip()[-400:]}")
-        return done.stdout
 
 
 @dataclass
