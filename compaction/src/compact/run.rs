@@ -37,7 +37,12 @@ impl Compaction {
     ///
     /// # Errors
     /// After the first failure. What was swapped before is swapped, and a later run finds only the rest.
-    pub(super) async fn one_run(&self, look: &Look, clean_bytes: u64, now_ms: TimestampMs) -> Result<Option<u64>, CompactError> {
+    pub(super) async fn one_run(
+        &self,
+        look: &Look,
+        clean_bytes: u64,
+        now_ms: TimestampMs,
+    ) -> Result<Option<u64>, CompactError> {
         let CompactionParts { store, keyspace, incarnation, .. } = &self.parts;
         let partition = look.partition;
         let Some(run) = again!(begin(store, keyspace, *incarnation, partition))? else { return Ok(None) };
@@ -152,9 +157,8 @@ impl Compaction {
             Some(bytes) => Some((bytes, checked(partition, found, bytes)?)),
             None => None,
         };
-        let (verdict, counts) = cleaner
-            .batch(found, stored)
-            .map_err(|error| unreadable(partition, found, error.to_string()))?;
+        let (verdict, counts) =
+            cleaner.batch(found, stored).map_err(|error| unreadable(partition, found, error.to_string()))?;
         add(&self.stats.batches, u64::from(bytes.is_some()));
         add(&self.stats.records, counts.records);
         add(&self.stats.dropped, counts.dropped);
