@@ -316,6 +316,32 @@ options! {
 }
 
 options! {
+    "Log compaction"
+    /// When topics with `cleanup.policy=compact` are compacted. What a topic keeps is said by Kafka's own options
+    /// (`min.cleanable.dirty.ratio`, `min.compaction.lag.ms`, `max.compaction.lag.ms`, `delete.retention.ms`).
+    pub struct CompactOptions {
+        /// How often it is looked for what to compact.
+        "compact.interval.ms" => interval: Duration = "15s", in "100ms" to "1d";
+        /// What was written waits so long to be compacted, unless the topic's `segment.ms` or `max.compaction.lag.ms` is
+        /// shorter, or a partition has `compact.bytes` of it. Each time takes reading the whole partition, and writing some of
+        /// it: short delays cost requests.
+        "compact.delay.ms" => delay: Duration = "10min", in "0s" to "30d";
+        /// A partition that has so many bytes that were not compacted is compacted without waiting, once they are
+        /// `min.cleanable.dirty.ratio` of it.
+        "compact.bytes" => bytes: ByteSize = "64MiB", in "1" to "1TiB";
+        /// Memory for the keys of one partition, at 32 bytes each. A partition that has more new keys than fit is compacted in
+        /// several passes, each of which reads all of it.
+        "compact.map.bytes" => map: ByteSize = "128MiB", in "1KiB" to "64GiB";
+        /// How large an object gets that log compaction writes, about. As much, twice, is held in memory.
+        "compact.object.max.bytes" => object_max: ByteSize = "64MiB", in "4KiB" to "4GiB";
+        /// Bytes that an agent reads and writes for log compaction, a second.
+        "compact.bytes.per.second" => bytes_per_second: ByteSize = "64MiB", in "1KiB" to "1TiB";
+        /// Requests that an agent sends to the bucket for log compaction, a second.
+        "compact.requests.per.second" => requests_per_second: u32 = "50", in "1" to "1000000", unit "requests";
+    }
+}
+
+options! {
     "Logging"
     /// Log lines, on standard error.
     pub struct LogOptions {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::address::{HostPort, ObjectStoreUrl};
 use crate::agent::{
-    CacheOptions, CheckpointOptions, CollectOptions, FetchOptions, FlushOptions, HttpOptions, LogOptions,
-    MergeOptions, NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadOptions,
+    CacheOptions, CheckpointOptions, CollectOptions, CompactOptions, FetchOptions, FlushOptions, HttpOptions,
+    LogOptions, MergeOptions, NodeOptions, ProduceOptions, SealOptions, ServerOptions, UploadOptions,
 };
 use crate::broker::Layer;
 use crate::metadata::{FoundationDbOptions, MetadataKind};
@@ -130,6 +130,8 @@ components! {
     collect: CollectOptions,
     /// When objects are merged into larger ones.
     merge: MergeOptions,
+    /// When compacted topics are compacted.
+    compact: CompactOptions,
     /// Log lines.
     log: LogOptions,
 }

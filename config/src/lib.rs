@@ -25,9 +25,9 @@ pub mod value;
 
 pub use address::{HostLimits, HostPort, ObjectStoreUrl};
 pub use agent::{
-    CacheOptions, CheckpointOptions, CollectOptions, DEV_PROFILE, FetchOptions, FlushOptions, HttpOptions,
-    LogFormat, LogOptions, MergeOptions, NodeOptions, ProduceOptions, Roles, SealOptions, ServerOptions,
-    UploadChecksum, UploadOptions,
+    CacheOptions, CheckpointOptions, CollectOptions, CompactOptions, DEV_PROFILE, FetchOptions, FlushOptions,
+    HttpOptions, LogFormat, LogOptions, MergeOptions, NodeOptions, ProduceOptions, Roles, SealOptions,
+    ServerOptions, UploadChecksum, UploadOptions,
 };
 pub use config::{AgentConfig, Conflict};
 pub use group::GroupOptions;

@@ -117,6 +117,10 @@ pub struct TopicConfig {
     pub retention: Option<Duration>,
     /// `retention.bytes`, of each partition; `None`: as much as there is.
     pub retention_bytes: Option<u64>,
+    /// `segment.ms`: in a compacted topic, what was written waits no longer to be compacted.
+    pub segment: Duration,
+    /// `segment.bytes`: in a compacted topic, as much of a partition doesn't wait to be compacted.
+    pub segment_bytes: u64,
 }
 
 impl Default for TopicConfig {
@@ -156,6 +160,8 @@ impl TopicConfig {
             message_timestamp_after_max_ms: values.integer("message.timestamp.after.max.ms")?,
             retention: u64::try_from(values.integer("retention.ms")?).ok().map(Duration::from_millis),
             retention_bytes: u64::try_from(values.integer("retention.bytes")?).ok(),
+            segment: values.duration("segment.ms")?,
+            segment_bytes: u64::try_from(values.integer("segment.bytes")?).unwrap_or(u64::MAX),
         })
     }
 }

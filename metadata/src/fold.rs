@@ -149,7 +149,8 @@ impl LogEntry {
     }
 
     fn marker(&self) -> Option<BatchEntry> {
-        let LogRow::Marker { leader_epoch, producer, epoch, abort, coordinator_epoch, timestamp, .. } = &self.row
+        let LogRow::Marker { leader_epoch, producer, epoch, abort, coordinator_epoch, timestamp, .. } =
+            &self.row
         else {
             return None;
         };

@@ -27,9 +27,9 @@ pub use standing::{Run, Standing, begin, finish, standing};
 pub use swap::{Changes, Fate, Stretch, Swapped, swap};
 pub use walk::{Walk, aborted};
 
-pub use crate::merging::WindowValue;
 use crate::codec::Corrupt;
 use crate::kv::StoreError;
+pub use crate::merging::WindowValue;
 
 /// Why nothing was swapped. It did not happen, but for a store error whose outcome says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -27,6 +27,6 @@ mod window;
 
 pub use output::{AnnounceError, Output, announce, give_up};
 pub use plan::{CutRules, Source, cut, cut_unit, end_unit, front, queued, sources, units};
-pub(crate) use swap::{IndexValue, join, usable};
 pub use swap::{Copies, Segment, SwapError, Swapped, swap};
+pub(crate) use swap::{IndexValue, join, usable};
 pub use window::{Window, WindowPage, WindowValue, is_sealed};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use penstock_metadata::fold::{BatchEntry, BatchSource};
+use penstock_metadata::fold::{BatchEntry, BatchSource, MaxTimestamp};
+use penstock_metadata::lookup::PlanLimits;
 use penstock_metadata::view::PartitionView;
 use penstock_storage::batch::{FoundRecord, find_max_timestamp, find_timestamp};
 use penstock_storage::cache::ReadKind;
@@ -74,10 +75,15 @@ impl Fetch {
             OffsetQuery::LatestTiered => Ok(ListedOffset::NONE),
             OffsetQuery::AtOrAfter(timestamp) => self.at_or_after(&view, timestamp, log_start, end).await,
             OffsetQuery::MaxTimestamp if max_timestamp.timestamp < 0 => Ok(ListedOffset::NONE),
-            OffsetQuery::MaxTimestamp if max_timestamp.base_offset >= log_start => {
-                self.at_or_after(&view, max_timestamp.timestamp, log_start, high_watermark).await
+            OffsetQuery::MaxTimestamp => {
+                let Some(batch) = self.batch_at(&view, max_timestamp, log_start, high_watermark).await?
+                else {
+                    // It was deleted, or compacted away.
+                    return self.largest_left(&view, log_start, high_watermark).await;
+                };
+                let from = batch.base_offset.max(log_start);
+                self.at_or_after(&view, max_timestamp.timestamp, from, high_watermark).await
             }
-            OffsetQuery::MaxTimestamp => self.largest_left(&view, log_start, high_watermark).await,
         }
     }
 
@@ -128,6 +134,25 @@ impl Fetch {
         }
     }
 
+    /// The batch with the largest timestamp of all that were ever appended, if it is still in the log with it.
+    async fn batch_at(
+        &self,
+        view: &PartitionView,
+        largest: MaxTimestamp,
+        log_start: Offset,
+        end: Offset,
+    ) -> Result<Option<BatchEntry>, PartitionError> {
+        if largest.base_offset < log_start {
+            return Ok(None);
+        }
+        let limits = PlanLimits { end, max_bytes: 0, at_least_one: true };
+        let batches = self.parts.log.plan(view, largest.base_offset, limits).await?;
+        let is_it = |batch: &BatchEntry| {
+            batch.base_offset == largest.base_offset && batch.facts.max_timestamp == largest.timestamp
+        };
+        Ok(batches.into_iter().find(is_it))
+    }
+
     /// The largest timestamp of what is left, where the largest of all is gone: batch by batch.
     async fn largest_left(
         &self,
@@ -138,8 +163,7 @@ impl Fetch {
         let mut largest: Option<BatchEntry> = None;
         let mut from = log_start;
         while from < end {
-            let limits =
-                penstock_metadata::lookup::PlanLimits { end, max_bytes: 1 << 30, at_least_one: true };
+            let limits = PlanLimits { end, max_bytes: 1 << 30, at_least_one: true };
             let batches = self.parts.log.plan(view, from, limits).await?;
             let Some(last) = batches.last() else { break };
             from = last.end_offset();

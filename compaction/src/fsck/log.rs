@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use penstock_metadata::codec::Corrupt;
 use penstock_metadata::fold::{FoldState, LogEntry};
+use penstock_metadata::keys::compaction::{self, CompactionState};
 use penstock_metadata::keys::counters::{self, Counters, Stripe};
 use penstock_metadata::keys::index::{self, PackedIndex};
 use penstock_metadata::keys::log::{self, LogRow};
@@ -74,6 +75,8 @@ struct Head {
     log_start: Offset,
     trim: Trim,
     counter: i64,
+    /// Batches may have left the middle of the log.
+    is_compacted: bool,
 }
 
 struct TailPage {
@@ -205,6 +208,7 @@ async fn tail_page(
         log_start::key(keyspace, partition),
         trim::key(keyspace, partition),
         counters::key(keyspace, Stripe::of(partition)),
+        compaction::key(keyspace, partition),
     ];
     let values = transaction.get_many(&keys, Isolation::Snapshot).await?;
     let sealed = seal::decode(values[0].as_deref()).unwrap_or_default().position;
@@ -222,6 +226,7 @@ fn head(values: &[Option<Bytes>], partition: TopicPartition) -> Result<Head, Cor
         log_start: log_start::decode(values[1].as_deref())?,
         trim: Trim::decode(values[2].as_deref())?,
         counter: Counters::decode(values[3].as_deref())?.of(partition),
+        is_compacted: CompactionState::decode(values[4].as_deref())?.run > 0,
     })
 }
 
@@ -269,7 +274,7 @@ async fn below_seal(
     walked: &mut Walked,
 ) -> Result<(), StoreError> {
     let all = prefixed(&keyspace.partition(Family::Index, partition));
-    let mut check = IndexCheck::new(head.sealed.next_offset, topic.has_holes);
+    let mut check = IndexCheck::new(head.sealed.next_offset, !topic.is_live || head.is_compacted);
     let mut range = all.clone();
     let mut first: Option<Option<Bytes>> = None;
     loop {

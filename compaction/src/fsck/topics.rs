@@ -29,8 +29,6 @@ pub(super) struct Topic {
     pub(super) partitions: u32,
     /// Else it was deleted, and its rows are being taken out.
     pub(super) is_live: bool,
-    /// Whether offsets may be missing from its logs: they are compacted by key.
-    pub(super) has_holes: bool,
 }
 
 impl Topic {
@@ -68,13 +66,12 @@ type Decode = fn(&Keyspace, &Row) -> Result<Topic, Corrupt>;
 
 fn live(keyspace: &Keyspace, row: &Row) -> Result<Topic, Corrupt> {
     let row = decode_row(decode_row_key(keyspace, &row.key)?, &row.value)?;
-    let has_holes = row.configs.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
-    Ok(Topic { id: row.id, name: row.name, partitions: row.partitions, is_live: true, has_holes })
+    Ok(Topic { id: row.id, name: row.name, partitions: row.partitions, is_live: true })
 }
 
 fn deleted(keyspace: &Keyspace, row: &Row) -> Result<Topic, Corrupt> {
     let row = decode_deleted(keyspace, &row.key, &row.value)?;
-    Ok(Topic { id: row.id, name: row.name, partitions: row.partitions, is_live: false, has_holes: true })
+    Ok(Topic { id: row.id, name: row.name, partitions: row.partitions, is_live: false })
 }
 
 /// Topics have names, and names are of topics.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use penstock_metadata::fold::{FoldState, LogEntry};
+use penstock_metadata::keys::compaction::{self, CompactionState};
 use penstock_metadata::keys::index::{self, PackedIndex};
 use penstock_metadata::keys::log::{BatchFacts, LogRow};
 use penstock_metadata::keys::merge_queue::CommitPlace;
@@ -37,6 +38,10 @@ pub(super) struct Partition {
     bytes: u64,
     leader_epoch: LeaderEpoch,
     lost: Vec<Range>,
+    /// Where the index ends, as far as the checkpoint has been read.
+    indexed: Offset,
+    /// Whether that has gaps: the log was compacted.
+    is_compacted: bool,
 }
 
 impl Partition {
@@ -51,6 +56,8 @@ impl Partition {
             bytes: 0,
             leader_epoch: LeaderEpoch::FIRST,
             lost: Vec::new(),
+            indexed: log_start,
+            is_compacted: false,
         }
     }
 
@@ -87,6 +94,8 @@ impl Partition {
         let Some(mut value) = self.held.pop_front() else { return Ok(()) };
         let mut entries = Vec::with_capacity(value.entries.len());
         for entry in std::mem::take(&mut value.entries) {
+            self.is_compacted |= entry.base_offset > self.indexed;
+            self.indexed = self.indexed.max(entry.end_offset());
             for entry in self.found(entry, inventory, moved) {
                 self.first.get_or_insert(entry.base_offset);
                 self.refer(&entry, inventory);
@@ -211,6 +220,11 @@ impl Partition {
         let trim = Trim { below, bytes: state.bytes.wrapping_sub(self.bytes) as i64 };
         if trim != Trim::default() {
             out.put(trim::key(out.keyspace(), self.of), trim.encode()).await?;
+        }
+        if self.is_compacted {
+            // It is begun anew: what was compacted after the checkpoint is so no more.
+            let compaction = CompactionState { run: 1, ..CompactionState::default() };
+            out.put(compaction::key(out.keyspace(), self.of), compaction.encode()).await?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use crate::codec::{Corrupt, Reader};
 use crate::fold::{FoldState, LogEntry};
 use crate::keys::agent::{AgentRow, NameRow};
 use crate::keys::cluster::MetadataVersion;
+use crate::keys::compaction::CompactionState;
 use crate::keys::counters::{self, Counters, STRIPE_PARTITIONS};
 use crate::keys::group::{CHUNK_BYTES, GroupRow, StoredMember};
 use crate::keys::group_offset::CommittedOffset;
@@ -16,7 +17,6 @@ use crate::keys::index::PackedIndex;
 use crate::keys::log::{self, BatchFacts, LogRow, flags};
 use crate::keys::object::{ObjectRow, ObjectState, Verdict};
 use crate::keys::producer::{self, RememberedAt, StoredProducerState};
-use crate::keys::compaction::CompactionState;
 use crate::keys::trim::Trim;
 use crate::keys::{
     Family, Keyspace, aborted, agent, allocation, broker_config, checkpoint, cluster, dead, feed, garbage,
@@ -432,14 +432,16 @@ pub(super) fn row_facts(facts: Facts, row: &LogRow) -> Facts {
             .unsigned("position", *position)
             .signed("leader epoch", leader_epoch.get())
             .list("batches", batches.iter().map(batch_facts).collect()),
-        LogRow::Marker { leader_epoch, producer, epoch, abort, coordinator_epoch, timestamp, horizon } => facts
-            .text("marker", if *abort { "abort" } else { "commit" })
-            .signed("producer id", producer.get())
-            .signed("epoch", epoch.get())
-            .signed("leader epoch", leader_epoch.get())
-            .signed("coordinator epoch", *coordinator_epoch)
-            .signed("timestamp", *timestamp)
-            .maybe("delete horizon", horizon.map(|horizon| horizon.to_string())),
+        LogRow::Marker { leader_epoch, producer, epoch, abort, coordinator_epoch, timestamp, horizon } => {
+            facts
+                .text("marker", if *abort { "abort" } else { "commit" })
+                .signed("producer id", producer.get())
+                .signed("epoch", epoch.get())
+                .signed("leader epoch", leader_epoch.get())
+                .signed("coordinator epoch", *coordinator_epoch)
+                .signed("timestamp", *timestamp)
+                .maybe("delete horizon", horizon.map(|horizon| horizon.to_string()))
+        }
     }
 }
 

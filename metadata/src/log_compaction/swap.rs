@@ -231,12 +231,7 @@ struct Rewriting<'a> {
 
 impl Rewriting<'_> {
     /// A value with everything done to it; `None` if nothing is left.
-    fn value(
-        &mut self,
-        keyspace: &Keyspace,
-        run: &Run,
-        row: &Row,
-    ) -> Result<Option<IndexValue>, SwapError> {
+    fn value(&mut self, keyspace: &Keyspace, run: &Run, row: &Row) -> Result<Option<IndexValue>, SwapError> {
         let packed = PackedIndex::decode(&row.value)?;
         let last_object = packed.entries.last().and_then(object_of);
         let mut entries = Entries::default();
@@ -255,8 +250,7 @@ impl Rewriting<'_> {
             last if last == self.output => Some(self.section_end),
             last => packed.section_end.filter(|_| last == last_object),
         };
-        let packed =
-            PackedIndex { max_timestamp_so_far: packed.max_timestamp_so_far, entries, section_end };
+        let packed = PackedIndex { max_timestamp_so_far: packed.max_timestamp_so_far, entries, section_end };
         let Some(last) = packed.last_offset() else { return Ok(None) };
         let (key, bytes) = (index::key(keyspace, run.partition, last), packed.encode().len());
         Ok(Some(IndexValue { key, packed, bytes, is_changed }))

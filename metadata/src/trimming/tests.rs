@@ -79,5 +79,5 @@ async fn two_that_trim_count_every_batch_once() {
         };
         assert_eq!(dead.get(object).copied().unwrap_or(0), expected, "object {index}");
     }
-    assert_eq!(trim_row(&world).await.bytes, 501 * u64::from(BATCH_BYTES));
+    assert_eq!(trim_row(&world).await.bytes, 501 * i64::from(BATCH_BYTES));
 }
