@@ -79,7 +79,8 @@ class Load:
     def produce(self, topic, mib_per_second, seconds):
         rate = max(1, int(mib_per_second * 1024))
         self.penstock("bench", "produce", "--topic", topic, "--rate", str(rate), "--seconds", str(seconds), "--record-bytes",
-                      "1024", "--batch-bytes", "65536", "--linger-ms", "50", "--producers", "2", wait=False)
+                      "1024", "--batch-bytes", "65536", "--linger-ms", "500", "--producers", "1",
+                      "-X", "max.in.flight.requests.per.connection=1", wait=False)
 
     def begin(self, seconds):
         rate, keep = self.arguments.mib_per_second / 2, self.arguments.retention_minutes * 60

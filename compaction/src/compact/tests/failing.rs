@@ -115,3 +115,44 @@ async fn a_run_may_be_left_anywhere() {
     }
     assert!(lives > 20, "{lives}");
 }
+
+/// A run dies after some of its swaps, the tombstones' time passes, and another one dies, too: what a tombstone has deleted
+/// doesn't come back. It would if a tombstone got its horizon, and went, before what it has deleted.
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_does_not_come_back_whenever_runs_die() {
+    let mut swapped = 0;
+    for life in (0_u64..).step_by(3) {
+        let mut ended = true;
+        for other in (0_u64..90).step_by(3) {
+            let world = World::without_topics().await;
+            let of = topic(&world, "t", 1, COMPACT).await[0];
+            let clock = Hand::at(10_000);
+            for pairs in ["a=1 b=1", "c=1", "d=1 c=2", "a d=2", "e=1"] {
+                write(&world, of, 1, pairs).await;
+                world.seal_one(of).await;
+            }
+            let steps = CompactionSettings { swap_bytes: 1, ..settings() };
+            let slow = Duration::from_millis(2)..Duration::from_millis(3);
+            let faults =
+                penstock_metadata::kv::memory::MemoryFaults { latency: Some(slow), ..Default::default() };
+            for (seed, life) in [(1, life), (2, other)] {
+                let job = job(&world, &clock, steps, seed).await;
+                world.memory.set_faults(faults.clone());
+                let died = tokio::time::timeout(Duration::from_millis(life), job.round()).await.is_err();
+                world.memory.set_faults(Default::default());
+                ended &= seed == 2 || !died;
+                clock.advance(1_000_000);
+            }
+            let shown = shown(&world, of).await;
+            let last = shown
+                .iter()
+                .rfind(|record| record.split_once(':').is_some_and(|(_, key)| key.starts_with('a')));
+            assert!(last.is_none_or(|last| !last.contains('=')), "{life} {other}: {shown:?}");
+            swapped += usize::from(shown.len() < 8);
+        }
+        if ended {
+            break;
+        }
+    }
+    assert!(swapped > 20, "{swapped}");
+}

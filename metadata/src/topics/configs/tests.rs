@@ -49,9 +49,9 @@ async fn a_topics_options_change() {
     catalog.refresh().await.expect("a store");
     assert_eq!(catalog.version(), changed);
 
-    alter(&world, id, Alteration::Replace(layer(&[("segment.ms", "9")]))).await.expect("good values");
+    alter(&world, id, Alteration::Replace(layer(&[("flush.ms", "9")]))).await.expect("good values");
     catalog.refresh().await.expect("a store");
-    assert_eq!(*catalog.by_id(id).expect("made").overrides, layer(&[("segment.ms", "9")]));
+    assert_eq!(*catalog.by_id(id).expect("made").overrides, layer(&[("flush.ms", "9")]));
     assert_eq!(*catalog.by_id(id).expect("made").config, TopicConfig::default());
 }
 
