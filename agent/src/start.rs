@@ -176,8 +176,18 @@ pub async fn start_on<L: Listener>(
     let opened = Opened { store: metadata.store(), bucket, keyspace, cluster };
     let runs_jobs = config.node.roles != Roles::Clients;
     let services = services::start(config, parts, opened, Arc::clone(&agents), addresses.kafka).await?;
-    let Services { broker, feed, sealer, checkpoints, producer_expiry, retention, collector, sweeper, merge } =
-        services;
+    let Services {
+        broker,
+        feed,
+        sealer,
+        checkpoints,
+        producer_expiry,
+        retention,
+        collector,
+        sweeper,
+        merge,
+        compaction,
+    } = services;
     let mut metrics = gather_metrics(&broker, &server_stats, &readiness);
     metrics::sources::register_seal(&mut metrics, &sealer);
     metrics::sources::register_checkpoints(&mut metrics, &checkpoints);
@@ -185,6 +195,7 @@ pub async fn start_on<L: Listener>(
     metrics::sources::register_retention(&mut metrics, &retention);
     metrics::sources::register_collection(&mut metrics, &collector, &sweeper);
     metrics::sources::register_merge(&mut metrics, &merge);
+    metrics::sources::register_compaction(&mut metrics, &compaction);
     metrics::sources::register_store(&mut metrics, metadata.embedded());
     let metrics = Arc::new(metrics);
 
@@ -193,7 +204,7 @@ pub async fn start_on<L: Listener>(
     let mut turns = vec![Arc::clone(sealer.turns())];
     if runs_jobs {
         turns.extend([checkpoints.turns(), producer_expiry.turns(), retention.turns()].map(Arc::clone));
-        turns.extend([collector.turns(), sweeper.turns(), merge.turns()].map(Arc::clone));
+        turns.extend([collector.turns(), sweeper.turns(), merge.turns(), compaction.turns()].map(Arc::clone));
     }
     let state = HttpState {
         jobs: turns.into(),
@@ -228,6 +239,7 @@ pub async fn start_on<L: Listener>(
         jobs.spawn("collector", |stop| collector.run(stop));
         jobs.spawn("sweeper", |stop| sweeper.run(stop));
         jobs.spawn("merge", |stop| merge.run(stop));
+        jobs.spawn("compact", |stop| compaction.run(stop));
     }
     let groups = Arc::clone(&broker.groups);
     let memberships = agents.subscribe();

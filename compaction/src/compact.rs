@@ -34,7 +34,9 @@ use penstock_metadata::now::{TimeError, now};
 use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_metadata::topics::TopicCatalog;
 use penstock_storage::bucket::{Bucket, BucketError};
-use penstock_types::{Incarnation, ObjectId, Offset, PartitionIndex, Randomness, TimestampMs, TopicPartition};
+use penstock_types::{
+    Incarnation, ObjectId, Offset, PartitionIndex, Randomness, TimestampMs, TopicPartition,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -232,7 +234,9 @@ impl Compaction {
     fn mine(&self) -> BTreeMap<TopicPartition, Rules> {
         let (mut slots, mut mine) = (BTreeMap::new(), BTreeMap::new());
         for topic in self.parts.topics.all() {
-            let Some(rules) = Rules::of(&topic, self.settings.due_bytes, self.settings.delay) else { continue };
+            let Some(rules) = Rules::of(&topic, self.settings.due_bytes, self.settings.delay) else {
+                continue;
+            };
             for index in (0..topic.partitions).filter_map(|index| i32::try_from(index).ok()) {
                 let partition = TopicPartition { topic: topic.id, partition: PartitionIndex::new(index) };
                 if self.is_mine(partition, &mut slots) {

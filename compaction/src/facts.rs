@@ -1,7 +1,7 @@
 //! From a batch's header to what the log tells of the batch: one for who appends it and for who holds it against the log. And back.
 
-use penstock_metadata::keys::log::{BatchFacts, BatchProducer, flags};
 use penstock_metadata::fold::BatchEntry;
+use penstock_metadata::keys::log::{BatchFacts, BatchProducer, flags};
 use penstock_storage::batch::{BatchHeader, TimestampType};
 use penstock_storage::object::KnownBatch;
 

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use penstock_storage::batch::{
-    BatchBuilder, BatchHeader, Codec, TimestampType, TopicCompression, ValidationRules, validate, verify_crc,
+    BatchBuilder, BatchHeader, Codec, FilterOptions, TimestampType, TopicCompression, ValidationRules,
+    filter_batch, for_each_record, validate, verify_crc,
 };
 use penstock_storage::object::{Footer, ObjectBuilder, verify_section};
-use penstock_types::{Incarnation, ObjectId, PartitionIndex, StoreVersion, TopicId, TopicPartition};
+use penstock_types::{
+    Incarnation, LeaderEpoch, ObjectId, Offset, PartitionIndex, StoreVersion, TopicId, TopicPartition,
+};
 use tokio::time::Instant;
 
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
@@ -43,10 +46,36 @@ fn main() {
                 black_box(validate(batch, &late).expect("a good batch"));
             }
         });
+        compaction(name, &batches);
         objects(name, &batches, &rules);
         for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
             codecs(name, codec, batch_bytes, record_bytes, &rules);
         }
+    }
+}
+
+/// Log compaction of single batches: their keys read, all records kept, and every other one.
+fn compaction(name: &str, batches: &[Bytes]) {
+    row(name, "keys read", batches, || {
+        for batch in batches {
+            for_each_record(batch, Offset::ZERO, |record| {
+                black_box((record.offset, record.key));
+            })
+            .expect("a sound batch");
+        }
+    });
+    let options =
+        FilterOptions { discard: false, keep_empty: false, now: NOW, delete_retention_ms: 86_400_000 };
+    for (what, step) in [("filtered, all stay", 1), ("filtered, half stay", 2)] {
+        row(name, what, batches, || {
+            for batch in batches {
+                let keep = |offset: Offset| offset.get() % step == 0;
+                let filtered = filter_batch(batch, Offset::ZERO, LeaderEpoch::FIRST, &options, |record| {
+                    keep(record.offset)
+                });
+                black_box(filtered.expect("a sound batch"));
+            }
+        });
     }
 }
 

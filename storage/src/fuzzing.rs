@@ -1,10 +1,12 @@
 //! What a fuzzer calls: each function takes any bytes, must return, and panics only where an invariant is broken.
 
 use bytes::Bytes;
+use penstock_types::{LeaderEpoch, Offset};
 
 use crate::batch::{
-    BatchHeader, CRC_START, Codec, HEADER_BYTES, LOG_OVERHEAD_BYTES, TimestampType, TopicCompression,
-    ValidationRules, find_max_timestamp, find_timestamp, records, validate,
+    BatchHeader, CRC_START, Codec, FilterOptions, Filtered, HEADER_BYTES, LOG_OVERHEAD_BYTES, TimestampType,
+    TopicCompression, ValidationRules, filter_batch, find_max_timestamp, find_timestamp, for_each_record,
+    records, validate,
 };
 use crate::object::{Footer, TRAILER_BYTES, batches};
 
@@ -59,6 +61,7 @@ fn check_batch(bytes: &Bytes, seed: &[u8]) {
         }
     }
     let _ = batches(bytes).count();
+    check_filter(bytes);
     let mut rules = ValidationRules {
         max_message_bytes: 1 << 20,
         timestamp_type: TimestampType::CreateTime,
@@ -73,6 +76,29 @@ fn check_batch(bytes: &Bytes, seed: &[u8]) {
     let codec = Codec::ALL[usize::from(seed.last().copied().unwrap_or(0)) % Codec::ALL.len()];
     rules.compression = TopicCompression::Codec { codec, level: None };
     check_validate(bytes, &rules);
+}
+
+/// Every other record goes; what stays is filtered again.
+fn check_filter(bytes: &Bytes) {
+    let options = FilterOptions { discard: false, keep_empty: true, now: 0, delete_retention_ms: 1 };
+    let filter = |batch: &Bytes| {
+        filter_batch(batch, Offset::ZERO, LeaderEpoch::FIRST, &options, |record| record.offset.get() % 2 == 0)
+    };
+    let Ok(filtered) = filter(bytes) else {
+        return;
+    };
+    assert_eq!(for_each_record(bytes, Offset::ZERO, |_| ()), Ok(()), "what was filtered can be read");
+    let Filtered::Rewritten { bytes, header } = filtered else {
+        return;
+    };
+    let mut records = 0;
+    assert_eq!(for_each_record(&bytes, Offset::ZERO, |_| records += 1), Ok(()), "what was made can be read");
+    assert_eq!(records, header.record_count, "records were counted");
+    let again = filter(&bytes);
+    assert!(again.is_ok(), "what was made is filtered again: {again:?}");
+    if header.delete_horizon().is_some() {
+        assert_eq!(again, Ok(Filtered::Unchanged), "and stays as it is");
+    }
 }
 
 fn check_validate(bytes: &Bytes, rules: &ValidationRules) {

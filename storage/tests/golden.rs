@@ -4,6 +4,8 @@
 //! The files are hexadecimal, 48 bytes a line. `PENSTOCK_WRITE_GOLDEN=1` writes ours anew (a change of format needs a new
 //! version and a line in docs/data-object.md's history); `batch-kafka-4.1-*` were written by Apache Kafka 4.1.1's
 //! `MemoryRecords.withIdempotentRecords` and are never regenerated.
+//!
+//! `filter-kafka-4.1.jsonl` is Kafka's, too: `FilterGolden.java` made it, the tests of `storage/src/batch/filter.rs` read it.
 
 use std::fmt::Write;
 use std::path::PathBuf;

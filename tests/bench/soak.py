@@ -2,8 +2,9 @@
 """A long run at load with short retention: does what is kept level off?
 
 One broker with its embedded metadata and a bucket on local disk takes records at a fixed rate: half into a topic whose
-records expire by age, half into one that is bounded by size; every few minutes a further topic is made, filled and
-deleted, and a reader reads a topic from its beginning. Each sample tells the bytes and the files of the bucket, the bytes
+records expire by age, half into one that is bounded by size; a third topic is compacted, in which the same keys are written
+again and again; every few minutes a further topic is made, filled and deleted, and a reader reads a topic from its
+beginning. Merged objects are deleted soon, rather than after a day. Each sample tells the bytes and the files of the bucket, the bytes
 of the metadata, and the memory of the process. Writes samples.csv and soak.svg into --out; the exit code is 1 if one of
 them is larger in the run's last quarter than in its second by more than --slack.
 """
@@ -11,6 +12,8 @@ them is larger in the run's last quarter than in its second by more than --slack
 import argparse
 import contextlib
 import csv
+import random
+import threading
 import os
 import pathlib
 import statistics
@@ -84,6 +87,30 @@ class Load:
         for topic, config in (("by-age", f"retention.ms={keep * 1000}"), ("by-size", f"retention.bytes={share}")):
             self.penstock("topics", "create", topic, "--partitions", "6", "--config", config)
             self.produce(topic, rate, seconds)
+        self.keep_table(seconds)
+
+    def keep_table(self, seconds):
+        """Writes values of 1 KiB under random keys of a compacted topic, at the given rate."""
+        options = ["cleanup.policy=compact", "segment.ms=60000", "min.cleanable.dirty.ratio=0.3"]
+        self.penstock("topics", "create", "table", "--partitions", "2", *(each for option in options for each in ("--config", option)))
+        line = [str(self.binary), "produce", "table", "--key-separator", ":", "--bootstrap", self.broker.bootstrap]
+        process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.running.append((line[1:], process))
+        rate, keys = self.arguments.table_mib_per_second * 1024, self.arguments.table_keys
+
+        def write():
+            begun, sent = time.monotonic(), 0
+            # Whoever ends the command ends this.
+            with contextlib.suppress(OSError, ValueError):
+                while (passed := time.monotonic() - begun) < seconds:
+                    for _ in range(int(rate * passed) - sent):
+                        process.stdin.write(f"key-{random.randrange(keys)}:{random.randbytes(512).hex()}\n")
+                        sent += 1
+                    process.stdin.flush()
+                    time.sleep(0.1)
+                process.stdin.close()
+
+        threading.Thread(target=write, daemon=True).start()
 
     def churn(self):
         """A topic comes and goes, and somebody reads another from its beginning."""
@@ -159,6 +186,8 @@ def main():
     parser.add_argument("--mib-per-second", type=float, default=4, help="of the two lasting topics together (default: 4)")
     parser.add_argument("--retention-minutes", type=int, default=5, help="what both keep (default: 5)")
     parser.add_argument("--churn-minutes", type=int, default=4, help="how often a topic comes and goes (default: 4)")
+    parser.add_argument("--table-mib-per-second", type=float, default=0.5, help="of the compacted topic (default: 0.5)")
+    parser.add_argument("--table-keys", type=int, default=20000, help="how many keys it has, of 1 KiB each (default: 20000)")
     parser.add_argument("--sample-seconds", type=float, default=5)
     parser.add_argument("--slack", type=float, default=0.25, help="growth that is still level (default: 0.25)")
     parser.add_argument("--set", action="append", default=[], help="a further option of the broker; may be repeated")
@@ -166,7 +195,8 @@ def main():
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     options = ["flush.put.budget.per.second=4", "log.retention.check.interval.ms=15000", "collect.delay.ms=60000",
-               "collect.interval.ms=10000", "seal.age.ms=30000", *arguments.set]
+               "collect.interval.ms=10000", "seal.age.ms=30000", "collect.merged.delay.ms=60000", "merge.age.ms=120000",
+               "merge.level.age.ms=300000", "compact.delay.ms=60000", *arguments.set]
     samples = []
     with tempfile.TemporaryDirectory(prefix="penstock-soak-") as temporary:
         directory = pathlib.Path(temporary)

@@ -265,6 +265,49 @@ metrics! {
     /// How long ago the oldest of what isn't merged was committed, due or not, by the metadata store's time.
     MERGE_QUEUE_SECONDS: Gauge "penstock_merge_queue_seconds" in "seconds" by [];
 
+    /// Runs of log compaction over a partition that this agent has made to their end.
+    COMPACTION_RUNS: Counter "penstock_compaction_runs" in "runs" by [];
+    /// Batches that this agent has read for log compaction, for their keys or to be filtered.
+    COMPACTION_BATCHES: Counter "penstock_compaction_batches" in "batches" by [];
+    /// Records in batches that log compaction has filtered.
+    COMPACTION_RECORDS: Counter "penstock_compaction_records" in "records" by [];
+    /// Bytes that this agent has read for log compaction.
+    COMPACTION_READ_BYTES: Counter "penstock_compaction_read_bytes" in "bytes" by [];
+    /// Requests for those bytes.
+    COMPACTION_GETS: Counter "penstock_compaction_gets" in "requests" by [];
+    /// Records that log compaction has dropped: a newer one has the key, or their time as tombstones is over.
+    COMPACTION_DROPPED: Counter "penstock_compaction_dropped_records" in "records" by [];
+    /// Those of them whose time as tombstones was over.
+    COMPACTION_TOMBSTONES: Counter "penstock_compaction_dropped_tombstones" in "records" by [];
+    /// Batches that log compaction has rewritten.
+    COMPACTION_REWRITTEN: Counter "penstock_compaction_rewritten_batches" in "batches" by [];
+    /// Batches that lay between those and were copied with them.
+    COMPACTION_COPIED: Counter "penstock_compaction_copied_batches" in "batches" by [];
+    /// Batches that log compaction has taken out of the log altogether.
+    COMPACTION_GONE: Counter "penstock_compaction_gone_batches" in "batches" by [];
+    /// Objects that this agent has written for log compaction.
+    COMPACTION_OUTPUTS: Counter "penstock_compaction_outputs" in "objects" by [];
+    /// Bytes of those objects.
+    COMPACTION_WRITTEN_BYTES: Counter "penstock_compaction_written_bytes" in "bytes" by [];
+    /// Objects written for log compaction that nothing came to refer to, given up by this agent.
+    COMPACTION_GIVEN_UP: Counter "penstock_compaction_given_up_outputs" in "objects" by [];
+    /// Runs that ended where keys no longer fitted the memory for them, to be followed by others at once.
+    COMPACTION_MAP_FULL: Counter "penstock_compaction_map_full" in "runs" by [];
+    /// Partitions whose compaction failed, and is begun again.
+    COMPACTION_FAILURES: Counter "penstock_compaction_failures" in "partitions" by [];
+    /// Runs that ended at a batch that can't be read, or isn't what the log says: to be looked at.
+    COMPACTION_UNREADABLE: Counter "penstock_compaction_unreadable" in "runs" by [];
+    /// 1 while nothing is compacted since the clock can't be believed.
+    COMPACTION_WAITS_FOR_CLOCK: Gauge "penstock_compaction_waits_for_clock" in "clocks" by [];
+    /// Partitions of this agent's that are due to be compacted.
+    COMPACTION_DUE_PARTITIONS: Gauge "penstock_compaction_due_partitions" in "partitions" by [];
+    /// Bytes of this agent's compacted partitions that were not compacted so far, due or not.
+    COMPACTION_DIRTY_BYTES: Gauge "penstock_compaction_dirty_bytes" in "bytes" by [];
+    /// For how long the partition that is due for the longest has been so.
+    COMPACTION_OVERDUE_SECONDS: Gauge "penstock_compaction_overdue_seconds" in "seconds" by [];
+    /// The largest share of such bytes in a partition (Kafka: max-dirty-percent).
+    COMPACTION_MAX_DIRTY_RATIO: Gauge "penstock_compaction_max_dirty_ratio" in "ratio" by [];
+
     /// Commits of the embedded metadata store, by whether they succeeded or were refused for a conflict or their age.
     STORE_COMMITS: Counter "penstock_store_commits" in "transactions" by ["outcome"];
     /// Groups of commits that the embedded metadata store wrote together, by the number of their commits.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use penstock_compaction::checkpoint::{CheckpointStats, Checkpoints};
 use penstock_compaction::collector::{Collector, CollectorStats};
+use penstock_compaction::compact::{Compaction, CompactionStats};
 use penstock_compaction::merge::{Merge, MergeStats};
 use penstock_compaction::producer_expiry::ProducerExpiry;
 use penstock_compaction::retention::{Retention, RetentionStats};
@@ -315,6 +316,38 @@ pub fn register_merge(metrics: &mut Metrics, merge: &Arc<Merge>) {
     count(metrics, metric::MERGE_WAITING_BYTES, |stats| &stats.waiting_bytes);
     count(metrics, metric::MERGE_WAITING_SECONDS, |stats| &stats.waiting_seconds);
     count(metrics, metric::MERGE_QUEUE_SECONDS, |stats| &stats.queue_seconds);
+}
+
+/// Adds the metrics of log compaction.
+pub fn register_compaction(metrics: &mut Metrics, compaction: &Arc<Compaction>) {
+    let count = |metrics: &mut Metrics, definition, pick: fn(&CompactionStats) -> &AtomicU64| {
+        let compaction = Arc::clone(compaction);
+        metrics.value(definition, move || pick(compaction.stats()).load(Ordering::Relaxed) as f64);
+    };
+    count(metrics, metric::COMPACTION_RUNS, |stats| &stats.runs);
+    count(metrics, metric::COMPACTION_BATCHES, |stats| &stats.batches);
+    count(metrics, metric::COMPACTION_RECORDS, |stats| &stats.records);
+    count(metrics, metric::COMPACTION_READ_BYTES, |stats| &stats.read_bytes);
+    count(metrics, metric::COMPACTION_GETS, |stats| &stats.gets);
+    count(metrics, metric::COMPACTION_DROPPED, |stats| &stats.dropped);
+    count(metrics, metric::COMPACTION_TOMBSTONES, |stats| &stats.tombstones);
+    count(metrics, metric::COMPACTION_REWRITTEN, |stats| &stats.rewritten);
+    count(metrics, metric::COMPACTION_COPIED, |stats| &stats.copied);
+    count(metrics, metric::COMPACTION_GONE, |stats| &stats.gone);
+    count(metrics, metric::COMPACTION_OUTPUTS, |stats| &stats.outputs);
+    count(metrics, metric::COMPACTION_WRITTEN_BYTES, |stats| &stats.written_bytes);
+    count(metrics, metric::COMPACTION_GIVEN_UP, |stats| &stats.given_up);
+    count(metrics, metric::COMPACTION_MAP_FULL, |stats| &stats.map_full);
+    count(metrics, metric::COMPACTION_FAILURES, |stats| &stats.failures);
+    count(metrics, metric::COMPACTION_UNREADABLE, |stats| &stats.unreadable);
+    count(metrics, metric::COMPACTION_WAITS_FOR_CLOCK, |stats| &stats.waits_for_clock);
+    count(metrics, metric::COMPACTION_DUE_PARTITIONS, |stats| &stats.due_partitions);
+    count(metrics, metric::COMPACTION_DIRTY_BYTES, |stats| &stats.dirty_bytes);
+    count(metrics, metric::COMPACTION_OVERDUE_SECONDS, |stats| &stats.overdue_seconds);
+    let compaction = Arc::clone(compaction);
+    metrics.value(metric::COMPACTION_MAX_DIRTY_RATIO, move || {
+        compaction.stats().max_dirty_per_mille.load(Ordering::Relaxed) as f64 / 1_000.0
+    });
 }
 
 /// Adds the metrics of the embedded metadata store; without one they have no values.

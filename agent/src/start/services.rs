@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use penstock_compaction::checkpoint::{CheckpointParts, CheckpointSettings, Checkpoints};
 use penstock_compaction::collector::{Collector, CollectorParts, CollectorSettings};
+use penstock_compaction::compact::{Compaction, CompactionParts, CompactionSettings};
 use penstock_compaction::merge::{Merge, MergeParts, MergeSettings};
 use penstock_compaction::producer_expiry::{ProducerExpiry, ProducerExpirySettings};
 use penstock_compaction::retention::{Retention, RetentionParts, RetentionSettings};
@@ -47,6 +48,8 @@ const VIEWS: usize = 20_000;
 const SWAP_BYTES: u64 = 1_000_000;
 /// Bytes of a unit of what was merged before, at most: at the default pace a few minutes' work.
 const LEVEL_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// Bytes that log compaction reads together.
+const COMPACT_READ_BYTES: u64 = 8 * 1024 * 1024;
 /// Partitions of all incremental fetch sessions together.
 const SESSION_PARTITIONS: usize = 1_000_000;
 
@@ -71,6 +74,7 @@ pub(super) struct Services {
     pub(super) collector: Arc<Collector>,
     pub(super) sweeper: Arc<Sweeper>,
     pub(super) merge: Arc<Merge>,
+    pub(super) compaction: Arc<Compaction>,
 }
 
 async fn open_catalog(
@@ -163,6 +167,20 @@ pub(super) async fn start(
         },
         merge_settings(&config),
     );
+    let compaction = Compaction::new(
+        CompactionParts {
+            store: Arc::clone(&store),
+            keyspace: keyspace.clone(),
+            incarnation: cluster.incarnation,
+            bucket: Arc::clone(&bucket),
+            randomness: Arc::clone(&parts.randomness),
+            topics: Arc::clone(&topics),
+            clocks: Arc::clone(&agents) as _,
+            share: Arc::clone(&agents) as _,
+            collected: Arc::clone(collector.stats()),
+        },
+        compaction_settings(&config),
+    );
     let retention = Retention::new(
         RetentionParts {
             store: Arc::clone(&store),
@@ -233,7 +251,18 @@ pub(super) async fn start(
         traffic: Traffic::default(),
     });
     let producer_expiry = producer_expiry_job;
-    Ok(Services { broker, feed, sealer, checkpoints, producer_expiry, retention, collector, sweeper, merge })
+    Ok(Services {
+        broker,
+        feed,
+        sealer,
+        checkpoints,
+        producer_expiry,
+        retention,
+        collector,
+        sweeper,
+        merge,
+        compaction,
+    })
 }
 
 fn milliseconds(options: &BrokerConfig, name: &str) -> Duration {
@@ -312,6 +341,22 @@ fn merge_settings(config: &AgentConfig) -> MergeSettings {
         swap_bytes: SWAP_BYTES.min(options.object_max.get() / 8),
         bytes_per_second: options.bytes_per_second.get(),
         requests_per_second: options.requests_per_second,
+    }
+}
+
+fn compaction_settings(config: &AgentConfig) -> CompactionSettings {
+    let options = &config.compact;
+    CompactionSettings {
+        interval: options.interval,
+        due_bytes: options.bytes.get(),
+        delay: options.delay,
+        map_bytes: options.map.get(),
+        read_bytes: COMPACT_READ_BYTES.min(options.object_max.get()),
+        object_bytes: options.object_max.get(),
+        swap_bytes: SWAP_BYTES,
+        bytes_per_second: options.bytes_per_second.get(),
+        requests_per_second: options.requests_per_second,
+        clock_step: config.collect.clock_step,
     }
 }
 

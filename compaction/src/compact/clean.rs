@@ -92,7 +92,12 @@ pub(super) struct Cleaner {
 }
 
 impl Cleaner {
-    pub(super) fn new(mapped: Mapped, aborted: Aborted, now_ms: TimestampMs, delete_retention_ms: i64) -> Self {
+    pub(super) fn new(
+        mapped: Mapped,
+        aborted: Aborted,
+        now_ms: TimestampMs,
+        delete_retention_ms: i64,
+    ) -> Self {
         Self { mapped, aborted, now_ms, delete_retention_ms, seen: BTreeSet::new() }
     }
 

@@ -104,7 +104,8 @@ impl Dirty {
         if !self.is_any {
             return None;
         }
-        let over_ms = self.oldest_ms.map(|oldest| now_ms.saturating_sub(oldest).saturating_sub(rules.max_lag_ms));
+        let over_ms =
+            self.oldest_ms.map(|oldest| now_ms.saturating_sub(oldest).saturating_sub(rules.max_lag_ms));
         let by_lag = over_ms.and_then(|over| u64::try_from(over).ok()).filter(|over| *over > 0);
         let by_lag = by_lag.map(Duration::from_millis);
         let waited = self.age.checked_sub(rules.delay);

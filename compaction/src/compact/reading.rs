@@ -137,8 +137,7 @@ pub(super) fn checked(
     found: &Found,
     bytes: &Bytes,
 ) -> Result<BatchHeader, CompactError> {
-    check_batch(bytes, &known(&found.batch))
-        .map_err(|error| unreadable(partition, found, error.to_string()))
+    check_batch(bytes, &known(&found.batch)).map_err(|error| unreadable(partition, found, error.to_string()))
 }
 
 pub(super) fn unreadable(partition: TopicPartition, found: &Found, reason: String) -> CompactError {

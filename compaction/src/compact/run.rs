@@ -146,9 +146,8 @@ impl Compaction {
             Some(bytes) => Some((bytes, checked(partition, found, bytes)?)),
             None => None,
         };
-        let (verdict, counts) = cleaner
-            .batch(found, stored)
-            .map_err(|error| unreadable(partition, found, error.to_string()))?;
+        let (verdict, counts) =
+            cleaner.batch(found, stored).map_err(|error| unreadable(partition, found, error.to_string()))?;
         add(&self.stats.batches, u64::from(bytes.is_some()));
         add(&self.stats.records, counts.records);
         add(&self.stats.dropped, counts.dropped);

@@ -62,9 +62,7 @@ pub(super) fn pieces(
                 source: *object,
                 position: *position,
                 length: batches.iter().map(|batch| u64::from(batch.length)).sum(),
-                batches: known
-                    .map(|batch| known(&batch))
-                    .collect(),
+                batches: known.map(|batch| known(&batch)).collect(),
             });
         }
         if pieces.len() == before {

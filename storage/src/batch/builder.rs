@@ -153,7 +153,8 @@ pub fn seal_raw(header: BatchHeader, records: &[u8]) -> ValidatedBatch {
     seal(batch, header)
 }
 
-fn put_field(bytes: &mut Vec<u8>, field: Option<&[u8]>) {
+/// Writes a field of a key, a value or a header, as [`Source::skip_field`](super::source::Source::skip_field) reads it.
+pub(super) fn put_field(bytes: &mut Vec<u8>, field: Option<&[u8]>) {
     match field {
         None => put_varint(bytes, -1),
         Some(field) => {

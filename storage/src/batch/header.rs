@@ -150,6 +150,17 @@ impl Attributes {
     pub const fn has_delete_horizon(self) -> bool {
         self.0 & Self::DELETE_HORIZON != 0
     }
+    /// The same with another codec.
+    #[must_use]
+    pub const fn with_codec(self, codec: Codec) -> Self {
+        Self(self.0 & !Self::CODEC | codec.id() as u16)
+    }
+    /// The same with a delete horizon or without. Unused bits are cleared, as Kafka does when it rewrites attributes.
+    #[must_use]
+    pub const fn with_delete_horizon(self, has_delete_horizon: bool) -> Self {
+        let rest = self.0 & Self::KNOWN & !Self::DELETE_HORIZON;
+        if has_delete_horizon { Self(rest | Self::DELETE_HORIZON) } else { Self(rest) }
+    }
     /// The same with another timestamp type. Unused bits are cleared, as Kafka does when it rewrites attributes.
     #[must_use]
     pub const fn with_timestamp_type(self, timestamp_type: TimestampType) -> Self {
@@ -176,7 +187,7 @@ pub struct BatchHeader {
     pub attributes: Attributes,
     /// The last record's offset less the base offset.
     pub last_offset_delta: i32,
-    /// What the records' timestamps count from.
+    /// What the records' timestamps count from: the first one's, or the delete horizon.
     pub base_timestamp: TimestampMs,
     /// The largest timestamp of the records, or the broker's time if the type is LogAppendTime.
     pub max_timestamp: TimestampMs,
@@ -246,6 +257,11 @@ impl BatchHeader {
     /// The codec of the records.
     pub fn codec(&self) -> Result<Codec, BatchError> {
         self.attributes.codec().ok_or(BatchError::UnknownCodec { id: self.attributes.codec_id() })
+    }
+
+    /// From when on compaction may remove the batch's tombstones (KIP-534); `None` until it kept one.
+    pub fn delete_horizon(&self) -> Option<TimestampMs> {
+        self.attributes.has_delete_horizon().then_some(self.base_timestamp)
     }
 
     /// Whether an idempotent producer wrote it.

@@ -13,6 +13,7 @@ mod check;
 mod codec;
 mod control;
 mod error;
+mod filter;
 mod header;
 mod records;
 mod rewrite;
@@ -26,6 +27,7 @@ pub use error::{
     BatchError, Corruption, InvalidBatch, MAX_RECORD_ERRORS, RecordError, RecordErrorReason, RecordErrors,
     Refusal,
 };
+pub use filter::{FilterOptions, Filtered, RecordView, filter_batch, for_each_record};
 pub use header::{
     Attributes, BatchHeader, CRC_START, Codec, HEADER_BYTES, LOG_OVERHEAD_BYTES, MAGIC, PREFIX_BYTES,
     TimestampType, patched_prefix, patched_prefix_of_size,

@@ -1,4 +1,4 @@
-//! The records inside a stored batch, for lookups by timestamp and for log compaction.
+//! The records inside a stored batch, for lookups by timestamp and for tools.
 //!
 //! What is stored was validated when it came; it is read here as if it had not been.
 
@@ -44,6 +44,12 @@ impl Record {
 /// The records of the batch at the start of `batch`. A compressed one is unpacked whole, up to
 /// [`decompressed_limit`](super::decompressed_limit).
 pub fn records(batch: &Bytes) -> Result<Records, BatchError> {
+    let (header, records) = unpacked(batch)?;
+    Ok(Records { header, records, position: 0, index: 0 })
+}
+
+/// The header and the uncompressed records of the batch at the start of `batch`.
+pub(super) fn unpacked(batch: &Bytes) -> Result<(BatchHeader, Bytes), BatchError> {
     let header = stored_header(batch)?;
     let packed = batch.slice(HEADER_BYTES..header.size_bytes());
     let codec = header.codec()?;
@@ -52,7 +58,7 @@ pub fn records(batch: &Bytes) -> Result<Records, BatchError> {
     } else {
         unpack(codec, &packed).map_err(|fault| fault.of_record(0))?
     };
-    Ok(Records { header, records, position: 0, index: 0 })
+    Ok((header, records))
 }
 
 /// An iterator over a batch's records; ends behind the first error.
@@ -163,7 +169,8 @@ fn next_found(stream: &mut Stream<'_>, header: &BatchHeader) -> Result<FoundReco
     Ok(FoundRecord { offset_delta, timestamp: timestamp(header, timestamp_delta) })
 }
 
-fn timestamp(header: &BatchHeader, timestamp_delta: i64) -> TimestampMs {
+/// A record's timestamp, as a reader takes it.
+pub(super) fn timestamp(header: &BatchHeader, timestamp_delta: i64) -> TimestampMs {
     match header.attributes.timestamp_type() {
         TimestampType::CreateTime => header.base_timestamp.wrapping_add(timestamp_delta),
         TimestampType::LogAppendTime => header.max_timestamp,
@@ -171,7 +178,7 @@ fn timestamp(header: &BatchHeader, timestamp_delta: i64) -> TimestampMs {
 }
 
 /// The header of a batch that must be there whole.
-fn stored_header(batch: &[u8]) -> Result<BatchHeader, BatchError> {
+pub(super) fn stored_header(batch: &[u8]) -> Result<BatchHeader, BatchError> {
     let header = BatchHeader::parse(batch)?;
     if header.size_bytes() > batch.len() {
         return Err(Corruption::Length { length: header.batch_length }.into());

@@ -193,6 +193,6 @@ impl Packer {
     }
 }
 
-fn undecodable(CodecError(reason): CodecError) -> BatchError {
+pub(super) fn undecodable(CodecError(reason): CodecError) -> BatchError {
     BatchError::Undecodable { reason }
 }

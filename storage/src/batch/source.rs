@@ -106,6 +106,7 @@ pub(super) enum Fault {
     HeaderKey,
     Length,
     BytesLeft,
+    OffsetDelta,
 }
 
 impl Fault {
@@ -117,6 +118,7 @@ impl Fault {
             Self::HeaderKey => "a header has no key",
             Self::Length => "its length is wrong",
             Self::BytesLeft => "bytes are left behind the last record",
+            Self::OffsetDelta => "its offset is out of order",
         }
     }
 
