@@ -27,6 +27,8 @@ pub(super) struct Known {
     queued: BTreeSet<(u8, ObjectId)>,
     /// Stretches of the queues that are being merged.
     units: usize,
+    /// Up to where logs are compacted.
+    pub(super) cleaned: BTreeMap<Partition, i64>,
 }
 
 /// What tells which of a log can be read.
@@ -61,6 +63,7 @@ impl Known {
             dead: BTreeMap::new(),
             queued: BTreeSet::new(),
             units: 0,
+            cleaned: BTreeMap::new(),
         };
         let reads = &mut *transaction;
         let all_of = |family| prefixed(&keyspace.family(family));
@@ -94,6 +97,12 @@ impl Known {
         for row in rows(reads, all_of(Family::MergeQueue)).await? {
             let queued = merge_queue::decode(&keyspace, &row)?;
             known.queued.insert((queued.level, queued.object));
+        }
+        for row in rows(reads, all_of(Family::Compaction)).await? {
+            let family = keyspace.family(Family::Compaction).len();
+            let (partition, _) = partition_of(&row.key[family..]);
+            let state = CompactionState::decode(Some(&row.value))?;
+            known.cleaned.insert(partition, state.cleaned.get());
         }
         known.units = rows(reads, all_of(Family::MergeUnit)).await?.len();
         Ok(known)
