@@ -348,14 +348,17 @@ impl Compaction {
 
     /// Compacts a partition up to the bound that was seen, in as many runs as its keys take.
     async fn compact(&self, look: &Look) -> Result<(), CompactError> {
+        self.turns.expects(look.dirty.bytes);
+        let mut clean_bytes = look.clean_bytes;
         loop {
             if self.turns.is_interrupted() {
                 return Err(CompactError::Paused);
             }
             // Of each run its own: a delete horizon counts from when it is set.
             let now_ms = self.now().await?;
-            if !self.one_run(look, now_ms).await? {
-                return Ok(());
+            match self.one_run(look, clean_bytes, now_ms).await? {
+                Some(bytes) => clean_bytes = bytes,
+                None => return Ok(()),
             }
         }
     }

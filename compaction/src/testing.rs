@@ -1,6 +1,8 @@
 //! A cluster's stores with a topic, and agents' work on them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,29 +13,42 @@ use penstock_metadata::burial::bury;
 use penstock_metadata::cluster;
 use penstock_metadata::commit::Committer;
 use penstock_metadata::ground::AllExist;
+use penstock_metadata::fold::{BatchEntry, BatchSource};
 use penstock_metadata::keys::cluster::ClusterIdentity;
-use penstock_metadata::keys::log::BatchFacts;
-use penstock_metadata::keys::{Keyspace, topic};
+use penstock_metadata::keys::counters::{self, Counters};
+use penstock_metadata::keys::log::{self, BatchFacts, LogRow};
+use penstock_metadata::keys::object::{self, ObjectRow, ObjectState};
+use penstock_metadata::keys::{Family, Keyspace, dead, topic};
 use penstock_metadata::kv::memory::MemoryStore;
-use penstock_metadata::kv::{Priority, SharedStore, WriteConflict};
+use penstock_metadata::kv::{
+    Isolation, Priority, RangeOptions, Row, SharedStore, WriteConflict, prefixed, single_key,
+};
 use penstock_metadata::log_starts::{NewStart, move_log_starts};
+use penstock_metadata::lookup::{LogReader, PlanLimits};
 use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_metadata::topics::{NewTopic, Request, Terms, TopicAdmin, TopicCatalog};
 use penstock_metadata::transact::Policy;
 use penstock_metadata::trimming::trim_partition;
+use penstock_metadata::view::TailView;
+use penstock_metadata::views::Views;
 use penstock_storage::batch::{BatchBuilder, Codec, ValidatedBatch};
 use penstock_storage::bucket::faults::FaultyStore;
 use penstock_storage::bucket::{Bucket, BucketOptions, Listed};
 use penstock_storage::object::{ObjectBuilder, object_key};
 use penstock_types::{
-    ObjectId, Offset, PartitionIndex, Randomness, SeededRandomness, TestClock, TopicId, TopicPartition,
+    LeaderEpoch, ObjectId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Randomness,
+    SeededRandomness, TestClock, TimestampMs, TopicId, TopicPartition,
 };
 use tokio::time::Instant;
 
 use crate::checkpoint::{CheckpointParts, CheckpointSettings, Checkpoints};
-use crate::collector::CollectorParts;
+use crate::collector::{Collector, CollectorParts, CollectorSettings};
+use crate::compact::{Compaction, CompactionParts, CompactionSettings};
+use crate::facts::facts_of;
 use crate::merge::{Merge, MergeParts, MergeSettings};
+use crate::retention::Clocks;
 use crate::share::Everything;
+use crate::sweeper::{Sweeper, SweeperSettings};
 
 pub(crate) const BATCH_BYTES: u32 = 100;
 
@@ -225,14 +240,7 @@ impl World {
         let mut commits = Vec::new();
         for (of, batch) in &sorted {
             builder.add(*of, batch);
-            let facts = BatchFacts {
-                length: batch.bytes.len() as u32,
-                records: batch.header.last_offset_delta as u32 + 1,
-                flags: 0,
-                base_timestamp: batch.header.base_timestamp,
-                max_timestamp: batch.header.max_timestamp,
-                producer: None,
-            };
+            let facts = facts_of(&batch.header, batch.bytes.len());
             commits.push(BatchToCommit { partition: *of, position, facts, refused: None });
             position += u64::from(facts.length);
         }
@@ -317,4 +325,187 @@ pub(crate) async fn delete_below(world: &World, of: TopicPartition, to: NewStart
         bury(store, keyspace, life, &objects).await.expect("a burial");
         trimmed.more
     } {}
+}
+
+/// How long what is dead stays in the bucket.
+pub(crate) const DELAY: Duration = Duration::from_secs(900);
+
+/// A log from its start on, as a fetch plans it.
+pub(crate) async fn plan(world: &World, partition: TopicPartition) -> Vec<BatchEntry> {
+    let views = Views::new(Arc::clone(&world.store), world.keyspace.clone(), 10);
+    let view = views.validated(&[partition]).await.expect("feed").remove(0).expect("view");
+    let (start, end) = view.read(|tail| (tail.log_start, TailView::high_watermark(tail)));
+    let reader = LogReader::new(Arc::clone(&world.store), world.keyspace.clone());
+    let limits = PlanLimits { end, max_bytes: u64::MAX, at_least_one: true };
+    reader.plan(&view, start, limits).await.expect("a plan")
+}
+
+pub(crate) fn object_of(batch: &BatchEntry) -> (ObjectId, u64) {
+    match batch.source {
+        BatchSource::Object { object, position } => (object, position),
+        BatchSource::Marker { .. } => panic!("a marker"),
+    }
+}
+
+pub(crate) async fn object_row(world: &World, id: ObjectId) -> Option<ObjectRow> {
+    let key = object::key(&world.keyspace, id);
+    let value = world.store.begin(Priority::Default).get(&key, Isolation::Snapshot).await.expect("a store");
+    value.map(|value| ObjectRow::decode(&value).expect("a row"))
+}
+
+pub(crate) async fn rows(world: &World, family: Family) -> Vec<Row> {
+    let mut range = prefixed(&world.keyspace.family(family));
+    let mut rows = Vec::new();
+    loop {
+        let mut transaction = world.store.begin(Priority::Default);
+        let options = RangeOptions::page(1_000, Isolation::Snapshot);
+        let page = transaction.range(range.clone(), options).await.expect("a page");
+        rows.extend(page.rows);
+        match rows.last() {
+            Some(last) if page.more => range.start = single_key(&last.key).end,
+            _ => return rows,
+        }
+    }
+}
+
+/// The objects that the logs of `partitions` refer to, and how often.
+pub(crate) async fn live(world: &World, partitions: &[TopicPartition]) -> BTreeMap<ObjectId, u64> {
+    let mut live = BTreeMap::new();
+    for partition in partitions {
+        for batch in plan(world, *partition).await {
+            if let BatchSource::Object { object, .. } = batch.source {
+                *live.entry(object).or_default() += 1;
+            }
+        }
+    }
+    live
+}
+
+/// What an object's row counts is what the logs refer to and what has left them.
+pub(crate) async fn check_counts(world: &World, partitions: &[TopicPartition]) {
+    let live = live(world, partitions).await;
+    let mut counts = BTreeMap::new();
+    for row in rows(world, Family::Dead).await {
+        let id = dead::parse_key(&world.keyspace, &row.key).expect("a key");
+        counts.insert(id, dead::decode(Some(&row.value)).expect("a count").batches);
+    }
+    for row in rows(world, Family::Object).await {
+        let id = object::parse_key(&world.keyspace, &row.key).expect("a key");
+        let found = ObjectRow::decode(&row.value).expect("a row");
+        let (alive, dead) = (live.get(&id).copied().unwrap_or(0), counts.get(&id).copied().unwrap_or(0));
+        match found.state {
+            ObjectState::Committed => assert_eq!(found.appended(), alive + dead, "{id}: {found:?}"),
+            ObjectState::Intent => assert_eq!((alive, dead), (0, 0), "{id}"),
+            ObjectState::Tombstone | ObjectState::Collected => assert_eq!(alive, 0, "{id}"),
+        }
+    }
+    for id in live.keys() {
+        assert!(object_row(world, *id).await.is_some_and(|row| row.state == ObjectState::Committed), "{id}");
+    }
+}
+
+/// Buries, collects and sweeps until nothing more goes.
+pub(crate) async fn clean(world: &World) {
+    let second = Duration::from_secs(1);
+    let settings = CollectorSettings { delay: DELAY, merged_delay: DELAY, interval: second };
+    let collector = Collector::new(world.parts(), settings);
+    let lag = Duration::from_secs(3_600);
+    let sweeper = Sweeper::new(world.parts(), SweeperSettings { lag, interval: lag });
+    for _ in 0..3 {
+        collector.walk().await.expect("a walk");
+        tokio::time::advance(DELAY + lag + Duration::from_secs(1)).await;
+        collector.round().await.expect("a round");
+        sweeper.round().await.expect("a sweep");
+    }
+    assert_eq!(collector.stats().contradictions.load(Ordering::Relaxed), 0);
+}
+
+pub(crate) fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+impl World {
+    /// Ends a transaction in a partition.
+    pub(crate) async fn marker(&self, of: TopicPartition, producer: ProducerId, abort: bool, timestamp: i64) {
+        let row = LogRow::Marker {
+            leader_epoch: LeaderEpoch::FIRST,
+            producer,
+            epoch: ProducerEpoch::new(0),
+            abort,
+            coordinator_epoch: 0,
+            timestamp,
+            horizon: None,
+        };
+        let mut transaction = self.store.begin(Priority::Default);
+        let prefix = log::row_prefix(&self.keyspace, of, self.cluster.incarnation);
+        transaction.set_stamped_key(&prefix, &0_u32.to_be_bytes(), &row.encode(), WriteConflict::No);
+        let mut counters = Counters::default();
+        counters.append(of, 1);
+        let key = counters::key(&self.keyspace, counters::Stripe::of(of));
+        transaction.atomic_add_bytes(&key, &counters.encode(), WriteConflict::No);
+        transaction.commit().await.expect("a commit");
+    }
+}
+
+/// A clock that others move.
+#[derive(Debug, Default)]
+pub(crate) struct Hand(AtomicI64);
+
+impl Hand {
+    pub(crate) fn at(now_ms: TimestampMs) -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(now_ms)))
+    }
+
+    pub(crate) fn get(&self) -> TimestampMs {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn advance(&self, by_ms: i64) {
+        self.0.fetch_add(by_ms, Ordering::Relaxed);
+    }
+}
+
+impl Clocks for Hand {
+    fn clocks(&self) -> Vec<TimestampMs> {
+        vec![self.get()]
+    }
+}
+
+/// Compacts everything dirty at once.
+pub(crate) fn compaction_settings() -> CompactionSettings {
+    CompactionSettings {
+        interval: Duration::from_secs(10),
+        due_bytes: 0,
+        delay: Duration::ZERO,
+        map_bytes: 1 << 20,
+        read_bytes: 1 << 20,
+        object_bytes: 1 << 20,
+        swap_bytes: 1 << 20,
+        bytes_per_second: 1 << 40,
+        requests_per_second: 1_000_000,
+        clock_step: Duration::from_secs(1 << 32),
+    }
+}
+
+/// An agent's job.
+pub(crate) async fn compaction_job(
+    world: &World,
+    clock: &Arc<Hand>,
+    settings: CompactionSettings,
+    seed: u64,
+) -> Arc<Compaction> {
+    let (store, keyspace) = (Arc::clone(&world.store), world.keyspace.clone());
+    let topics = TopicCatalog::open(store, keyspace, 1, BrokerConfig::default()).await.expect("a catalog");
+    let parts = CompactionParts {
+        store: Arc::clone(&world.store),
+        keyspace: world.keyspace.clone(),
+        incarnation: world.cluster.incarnation,
+        bucket: Arc::clone(&world.bucket),
+        randomness: Arc::new(SeededRandomness::new(seed)),
+        topics: Arc::new(topics),
+        clocks: Arc::clone(clock) as Arc<dyn Clocks>,
+        share: Arc::new(Everything),
+        collected: Arc::default(),
+    };
+    Compaction::new(parts, settings)
 }

@@ -48,6 +48,8 @@ pub(super) struct Mapped {
     pub(super) end: Offset,
     /// The last batch below that.
     pub(super) last: BatchPosition,
+    /// Bytes of the dirty part below it.
+    pub(super) bytes: u64,
 }
 
 /// Puts the keys of a batch into the map.

@@ -33,20 +33,21 @@ impl Breath {
 }
 
 impl Compaction {
-    /// One run over what was looked at: whether something of that is left for another one.
+    /// One run over what was looked at: the bytes of what is compacted, if something is left for another run.
     ///
     /// # Errors
     /// After the first failure. What was swapped before is swapped, and a later run finds only the rest.
-    pub(super) async fn one_run(&self, look: &Look, now_ms: TimestampMs) -> Result<bool, CompactError> {
+    pub(super) async fn one_run(&self, look: &Look, clean_bytes: u64, now_ms: TimestampMs) -> Result<Option<u64>, CompactError> {
         let CompactionParts { store, keyspace, incarnation, .. } = &self.parts;
         let partition = look.partition;
-        let Some(run) = again!(begin(store, keyspace, *incarnation, partition))? else { return Ok(false) };
+        let Some(run) = again!(begin(store, keyspace, *incarnation, partition))? else { return Ok(None) };
         let bound = look.dirty.bound.min(run.end);
         let transactions = again!(aborted(store, keyspace, partition, run.log_start, bound))?;
         let aborted = Aborted::new(&transactions);
         let Some(mapped) = self.map(&run, bound, look.dirty.records, &aborted).await? else {
-            return Ok(false);
+            return Ok(None);
         };
+        self.turns.expects(clean_bytes.saturating_add(mapped.bytes));
         let end = mapped.end;
         let cleaner = Cleaner::new(mapped, aborted, now_ms, look.rules.delete_retention_ms);
         let clean_bytes = self.clean(&run, cleaner).await?;
@@ -56,7 +57,7 @@ impl Compaction {
             return Err(CompactError::RunOver);
         }
         add(&self.stats.runs, 1);
-        Ok(end < bound)
+        Ok((end < bound).then_some(clean_bytes))
     }
 
     /// The keys of the dirty part, as far as they fit; `None` if another agent has compacted it.
@@ -70,7 +71,7 @@ impl Compaction {
         let randomness = &self.parts.randomness;
         let secret = (randomness.next_u64(), randomness.next_u64());
         let mut keys = KeyMap::new(records, self.settings.map_bytes, secret);
-        let mut reached: Option<(Offset, BatchPosition)> = None;
+        let (mut reached, mut bytes_reached): (Option<(Offset, BatchPosition)>, u64) = (None, 0);
         let mut scan = Scan::new(run.partition, run.cleaned.max(run.log_start), bound);
         let mut breath = Breath::default();
         let poisons = penstock_types::planted!("compacts-aborted-into-map");
@@ -93,11 +94,12 @@ impl Compaction {
                     add(&self.stats.batches, 1);
                 }
                 reached = Some((found.batch.end_offset(), found.batch.at));
+                bytes_reached += found.stored_bytes();
                 self.turns.did(found.stored_bytes());
                 breath.take(found.stored_bytes()).await;
             }
         }
-        Ok(reached.map(|(end, last)| Mapped { keys, end, last }))
+        Ok(reached.map(|(end, last)| Mapped { keys, end, last, bytes: bytes_reached }))
     }
 
     /// Drops what is to be dropped below the end of the map: how many bytes are left of it.
@@ -112,7 +114,11 @@ impl Compaction {
             }
             let bytes = self.read(run.partition, &mut window, |found| cleaner.needs(found)).await?;
             for (found, bytes) in window.iter().zip(&bytes) {
-                clean_bytes += self.decide(run, &mut cleaner, &mut draft, found, bytes.as_ref())?;
+                clean_bytes += match self.decide(run, &mut cleaner, &mut draft, found, bytes.as_ref()) {
+                    Ok(left) => left,
+                    // What lies below it is decided.
+                    Err(unreadable) => return Err(self.write(run, draft).await.err().unwrap_or(unreadable)),
+                };
                 self.turns.did(found.stored_bytes());
                 breath.take(found.stored_bytes()).await;
                 if draft.is_full(self.settings.object_bytes) {

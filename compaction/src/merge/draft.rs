@@ -56,13 +56,15 @@ pub(super) fn pieces(
                 continue;
             }
             *drafted = end;
-            let known = entry.batches().filter(|batch| matches!(batch.source, BatchSource::Object { .. }));
+            let stored = entry.batches().filter(|batch| matches!(batch.source, BatchSource::Object { .. }));
             pieces.push(Piece {
                 partition,
                 source: *object,
                 position: *position,
                 length: batches.iter().map(|batch| u64::from(batch.length)).sum(),
-                batches: known.map(|batch| known(&batch)).collect(),
+                batches: stored
+                    .map(|batch| known(&batch))
+                    .collect(),
             });
         }
         if pieces.len() == before {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use penstock_metadata::keys::merge_queue::LAST_LEVEL;
 use penstock_metadata::keys::merge_unit::Unit;
-use penstock_metadata::kv::{Priority, StoreError};
+use penstock_metadata::kv::Priority;
 use penstock_metadata::merging::{
     AnnounceError, Copies, Output, Segment, SwapError, announce, give_up, swap,
 };

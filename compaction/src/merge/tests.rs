@@ -25,30 +25,15 @@ use penstock_types::ObjectId;
 use super::*;
 use crate::collector::{Collector, CollectorSettings};
 use crate::sweeper::{Sweeper, SweeperSettings};
-use crate::testing::{World, admin, batch, keys, merge_job as job, merge_settings as settings, topic};
+use crate::testing::{
+    DELAY, World, admin, batch, check_counts, clean, count, keys, live, merge_job as job,
+    merge_settings as settings, object_of, object_row, plan, rows, topic,
+};
 
 mod cost;
 mod failing;
 
 const MIB: u64 = 1024 * 1024;
-const DELAY: Duration = Duration::from_secs(900);
-
-/// A log from its start on, as a fetch plans it.
-async fn plan(world: &World, partition: TopicPartition) -> Vec<BatchEntry> {
-    let views = Views::new(Arc::clone(&world.store), world.keyspace.clone(), 10);
-    let view = views.validated(&[partition]).await.expect("feed").remove(0).expect("view");
-    let (start, end) = view.read(|tail| (tail.log_start, TailView::high_watermark(tail)));
-    let reader = LogReader::new(Arc::clone(&world.store), world.keyspace.clone());
-    let limits = PlanLimits { end, max_bytes: u64::MAX, at_least_one: true };
-    reader.plan(&view, start, limits).await.expect("a plan")
-}
-
-fn object_of(batch: &BatchEntry) -> (ObjectId, u64) {
-    match batch.source {
-        BatchSource::Object { object, position } => (object, position),
-        BatchSource::Marker { .. } => panic!("a marker"),
-    }
-}
 
 /// Each batch's offset and the checksum of its bytes, which are read and held against the metadata.
 async fn log(world: &World, partition: TopicPartition) -> Vec<(i64, u32)> {
@@ -67,81 +52,6 @@ async fn log(world: &World, partition: TopicPartition) -> Vec<(i64, u32)> {
         log.push((entry.base_offset.get(), header.crc));
     }
     log
-}
-
-async fn object_row(world: &World, id: ObjectId) -> Option<ObjectRow> {
-    let key = object::key(&world.keyspace, id);
-    let value = world.store.begin(Priority::Default).get(&key, Isolation::Snapshot).await.expect("a store");
-    value.map(|value| ObjectRow::decode(&value).expect("a row"))
-}
-
-async fn rows(world: &World, family: Family) -> Vec<Row> {
-    let mut range = prefixed(&world.keyspace.family(family));
-    let mut rows = Vec::new();
-    loop {
-        let mut transaction = world.store.begin(Priority::Default);
-        let options = RangeOptions::page(1_000, Isolation::Snapshot);
-        let page = transaction.range(range.clone(), options).await.expect("a page");
-        rows.extend(page.rows);
-        match rows.last() {
-            Some(last) if page.more => range.start = single_key(&last.key).end,
-            _ => return rows,
-        }
-    }
-}
-
-/// The objects that the logs of `partitions` refer to, and how often.
-async fn live(world: &World, partitions: &[TopicPartition]) -> BTreeMap<ObjectId, u64> {
-    let mut live = BTreeMap::new();
-    for partition in partitions {
-        for batch in plan(world, *partition).await {
-            *live.entry(object_of(&batch).0).or_default() += 1;
-        }
-    }
-    live
-}
-
-/// What an object's row counts is what the logs refer to and what has left them.
-async fn check_counts(world: &World, partitions: &[TopicPartition]) {
-    let live = live(world, partitions).await;
-    let mut counts = BTreeMap::new();
-    for row in rows(world, Family::Dead).await {
-        let id = dead::parse_key(&world.keyspace, &row.key).expect("a key");
-        counts.insert(id, dead::decode(Some(&row.value)).expect("a count").batches);
-    }
-    for row in rows(world, Family::Object).await {
-        let id = object::parse_key(&world.keyspace, &row.key).expect("a key");
-        let found = ObjectRow::decode(&row.value).expect("a row");
-        let (alive, dead) = (live.get(&id).copied().unwrap_or(0), counts.get(&id).copied().unwrap_or(0));
-        match found.state {
-            ObjectState::Committed => assert_eq!(found.appended(), alive + dead, "{id}: {found:?}"),
-            ObjectState::Intent => assert_eq!((alive, dead), (0, 0), "{id}"),
-            ObjectState::Tombstone | ObjectState::Collected => assert_eq!(alive, 0, "{id}"),
-        }
-    }
-    for id in live.keys() {
-        assert!(object_row(world, *id).await.is_some_and(|row| row.state == ObjectState::Committed), "{id}");
-    }
-}
-
-/// Buries, collects and sweeps until nothing more goes.
-async fn clean(world: &World) {
-    let second = Duration::from_secs(1);
-    let settings = CollectorSettings { delay: DELAY, merged_delay: DELAY, interval: second };
-    let collector = Collector::new(world.parts(), settings);
-    let lag = Duration::from_secs(3_600);
-    let sweeper = Sweeper::new(world.parts(), SweeperSettings { lag, interval: lag });
-    for _ in 0..3 {
-        collector.walk().await.expect("a walk");
-        tokio::time::advance(DELAY + lag + Duration::from_secs(1)).await;
-        collector.round().await.expect("a round");
-        sweeper.round().await.expect("a sweep");
-    }
-    assert_eq!(collector.stats().contradictions.load(Ordering::Relaxed), 0);
-}
-
-fn count(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
 }
 
 #[tokio::test(start_paused = true)]
