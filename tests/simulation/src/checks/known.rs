@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_metadata::keys::cluster::{decode_identity, identity_key};
+use penstock_metadata::keys::compaction::CompactionState;
 use penstock_metadata::keys::index::{self, PackedIndex};
 use penstock_metadata::keys::log::{self, LogRow};
 use penstock_metadata::keys::object::{ObjectRow, ObjectState};
@@ -11,7 +12,9 @@ use penstock_metadata::kv::memory::MemoryStore;
 use penstock_metadata::kv::{
     Isolation, KeyRange, Priority, RangeOptions, Row, Store, StoreError, Transaction, prefixed, single_key,
 };
-use penstock_types::{Incarnation, ObjectId, Offset, TopicPartition};
+use penstock_types::{Incarnation, ObjectId, Offset, TopicId, TopicPartition};
+
+use crate::oracle::Partition;
 
 /// What the metadata say of objects.
 pub(super) struct Known {
@@ -99,10 +102,9 @@ impl Known {
             known.queued.insert((queued.level, queued.object));
         }
         for row in rows(reads, all_of(Family::Compaction)).await? {
-            let family = keyspace.family(Family::Compaction).len();
-            let (partition, _) = partition_of(&row.key[family..]);
             let state = CompactionState::decode(Some(&row.value))?;
-            known.cleaned.insert(partition, state.cleaned.get());
+            let partition = keyspace.strip(Family::Compaction, &row.key).and_then(partition_of);
+            known.cleaned.extend(partition.zip(Some(state.cleaned.get())));
         }
         known.units = rows(reads, all_of(Family::MergeUnit)).await?.len();
         Ok(known)
@@ -169,6 +171,12 @@ impl Known {
         })
         .collect()
     }
+}
+
+/// The end of a key that names a partition.
+fn partition_of(key: &[u8]) -> Option<Partition> {
+    let (topic, index) = key.split_first_chunk::<16>()?;
+    Some((TopicId::from_bytes(*topic).get(), i32::from_be_bytes(*index.first_chunk::<4>()?)))
 }
 
 async fn rows(transaction: &mut dyn Transaction, all: KeyRange) -> Result<Vec<Row>, StoreError> {
