@@ -75,7 +75,8 @@ pub async fn bucket_and_metadata(ground: &Ground, section_bytes: u64, oracle: &O
     trace::count_by("objects in the bucket", there.len() as u64);
     trace::count_by("objects committed", known.committed().count() as u64);
     trace::count_by("objects merged once", known.merged_to(1));
-    trace::count_by("objects merged twice", known.merged_to(2));
+    trace::count_by("objects merged twice, or of log compaction", known.merged_to(2));
+    trace::count_by("runs of log compaction", known.compactions);
     if let Some((missing, _)) = known.committed().find(|(id, _)| !there.contains(id)) {
         oracle.violation(&format!("object {missing} was committed and is not in the bucket"));
     }

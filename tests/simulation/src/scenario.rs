@@ -209,8 +209,11 @@ impl Scenario {
         }
         let clients = Draw::new(seed, "clients");
         let mut producers = producers(&clients, &topics);
+        let mut consumers = consumers(&clients, &topics);
         if compacts {
-            write_to_compacted(&Draw::new(seed, "keys"), &mut producers, &topics);
+            let draw = Draw::new(seed, "keys");
+            write_to_compacted(&draw, &mut producers, &topics);
+            consumers.push(table(&draw, &topics));
         }
         let scheduling = Draw::new(seed, "scheduling");
         let (yields, delays) = match has("yield", 0.7) {
@@ -222,7 +225,7 @@ impl Scenario {
         };
         Self {
             seed,
-            consumers: consumers(&clients, &topics),
+            consumers,
             members: members(&clients, &topics),
             restore: restored.then(|| restore(&Draw::new(seed, "restore plan"))),
             absent: cuts.without_clients.clone(),
@@ -445,6 +448,19 @@ fn write_to_compacted(draw: &Draw, producers: &mut [ProducerPlan], topics: &[Top
                 producer.topics.push(topic.name.clone());
             }
         }
+    }
+}
+
+/// A consumer that makes tables of the topics that are compacted, again and again from the beginning.
+fn table(draw: &Draw, topics: &[TopicPlan]) -> ConsumerPlan {
+    let compacted = topics.iter().filter(|topic| topic.keys.is_some());
+    ConsumerPlan {
+        topics: compacted.map(|topic| topic.name.clone()).collect(),
+        by_name: draw.chance(0.4),
+        in_session: draw.chance(0.5),
+        wait: draw.duration(Duration::ZERO..milliseconds(300)),
+        rest: draw.duration(Duration::ZERO..milliseconds(100)),
+        restarts: draw.rate(0.05..0.5),
     }
 }
 

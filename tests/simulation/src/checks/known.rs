@@ -30,6 +30,8 @@ pub(super) struct Known {
     queued: BTreeSet<(u8, ObjectId)>,
     /// Stretches of the queues that are being merged.
     units: usize,
+    /// How often logs were begun to be compacted.
+    pub(super) compactions: u64,
     /// Up to where logs are compacted.
     pub(super) cleaned: BTreeMap<Partition, i64>,
 }
@@ -66,6 +68,7 @@ impl Known {
             dead: BTreeMap::new(),
             queued: BTreeSet::new(),
             units: 0,
+            compactions: 0,
             cleaned: BTreeMap::new(),
         };
         let reads = &mut *transaction;
@@ -104,6 +107,7 @@ impl Known {
         for row in rows(reads, all_of(Family::Compaction)).await? {
             let state = CompactionState::decode(Some(&row.value))?;
             let partition = keyspace.strip(Family::Compaction, &row.key).and_then(partition_of);
+            known.compactions += state.run;
             known.cleaned.extend(partition.zip(Some(state.cleaned.get())));
         }
         known.units = rows(reads, all_of(Family::MergeUnit)).await?.len();
