@@ -21,7 +21,7 @@ ROOT=$PWD
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 STATE=${PENSTOCK_TEST_STATE:-$ROOT/target/test-state}
 LOGS=$STATE/logs
-PARTS=(lint rust simulation clients differential cluster)
+PARTS=(lint rust simulation clients differential compaction cluster)
 ONLY=()
 INSTALL=1
 while [ $# -gt 0 ]; do

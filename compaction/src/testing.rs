@@ -12,8 +12,8 @@ use penstock_metadata::append::{BatchToCommit, ObjectToCommit};
 use penstock_metadata::burial::bury;
 use penstock_metadata::cluster;
 use penstock_metadata::commit::Committer;
-use penstock_metadata::ground::AllExist;
 use penstock_metadata::fold::{BatchEntry, BatchSource};
+use penstock_metadata::ground::AllExist;
 use penstock_metadata::keys::cluster::ClusterIdentity;
 use penstock_metadata::keys::counters::{self, Counters};
 use penstock_metadata::keys::log::{self, BatchFacts, LogRow};
@@ -36,8 +36,8 @@ use penstock_storage::bucket::faults::FaultyStore;
 use penstock_storage::bucket::{Bucket, BucketOptions, Listed};
 use penstock_storage::object::{ObjectBuilder, object_key};
 use penstock_types::{
-    LeaderEpoch, ObjectId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Randomness,
-    SeededRandomness, TestClock, TimestampMs, TopicId, TopicPartition,
+    LeaderEpoch, ObjectId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Randomness, SeededRandomness,
+    TestClock, TimestampMs, TopicId, TopicPartition,
 };
 use tokio::time::Instant;
 
@@ -508,4 +508,13 @@ pub(crate) async fn compaction_job(
         collected: Arc::default(),
     };
     Compaction::new(parts, settings)
+}
+
+/// CPU-seconds that this process has used: its own and the system's for it.
+pub(crate) fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Behind the name, which may have spaces: the 12th and 13th field are ticks of 1/100 s.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(ticks as f64 / 100.0)
 }

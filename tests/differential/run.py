@@ -8,7 +8,6 @@
 """
 
 import argparse
-import os
 import pathlib
 import shutil
 import subprocess
@@ -25,6 +24,7 @@ import groups
 import kafka
 import logs
 import topics
+from brokers import Penstock, warm_up
 from codec import Messages
 from report import Report, page
 from sides import Side
@@ -32,8 +32,6 @@ from world import World
 
 AREAS = ((topics.ACTIONS, 1.0), (logs.ACTIONS, 2.2), (groups.ACTIONS, 1.3), (cluster.ACTIONS, 0.5))
 DEFAULT_SEEDS, DEFAULT_STEPS = 12, 400
-COORDINATOR_WITHIN_S = 60
-READY_WITHIN_S = 60
 
 SETTINGS = ("num.partitions=2", "default.replication.factor=1", "auto.create.topics.enable=true",
             "group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=6000",
@@ -43,66 +41,12 @@ SETTINGS = ("num.partitions=2", "default.replication.factor=1", "auto.create.top
             # Nothing may go away on its own while answers are compared.
             "log.retention.check.interval.ms=3600000")
 
+# Answers as early as possible: what a PUT costs isn't compared.
+PENSTOCK_SETTINGS = SETTINGS + ("flush.put.budget.per.second=100000", "flush.put.burst=100000")
 KAFKA_SETTINGS = SETTINGS + ("log.initial.task.delay.ms=3600000",
                              "log.cleaner.enable=false", "offsets.retention.check.interval.ms=3600000")
 # With it Kafka's controller writes min.insync.replicas down as a dynamic default of the cluster.
 FEATURES = {"eligible.leader.replicas.version": 0}
-
-
-class Penstock:
-    """`penstock dev` over a folder."""
-
-    def __init__(self, data):
-        self.data, self.process = data, None
-        self.port, self.http = kafka.free_port(), kafka.free_port()
-        default = ROOT / "target" / "debug" / "penstock"
-        self.binary = os.environ.get("PENSTOCK_BIN", str(default))
-
-    def start(self):
-        command = [self.binary, "dev", "--data-dir", str(self.data), "--listen", f"127.0.0.1:{self.port}",
-                   "--http", f"127.0.0.1:{self.http}"]
-        # Answers as early as possible: what a PUT costs isn't compared.
-        for setting in SETTINGS + ("flush.put.budget.per.second=100000", "flush.put.burst=100000"):
-            command += ["--set", setting]
-        self.data.mkdir(parents=True, exist_ok=True)
-        log = open(self.data / "broker.log", "ab")
-        # What the tests are told by PENSTOCK_… variables would be unknown options to the broker.
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-        deadline = time.monotonic() + READY_WITHIN_S
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if ready(self.http):
-                return self
-            time.sleep(0.05)
-        raise RuntimeError("Penstock doesn't start:\n" + (self.data / "broker.log").read_text()[-3000:])
-
-    def stop(self):
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-
-def ready(port):
-    import urllib.request
-    try:
-        return urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=2).status == 200
-    except OSError:
-        return False
-
-
-def warm_up(side):
-    """Waits until group requests are served: Kafka makes its offsets topic when first asked."""
-    deadline = time.monotonic() + COORDINATOR_WITHIN_S
-    while time.monotonic() < deadline:
-        found = side.ask("FindCoordinator", 4, {"CoordinatorKeys": ["warm"]})["Coordinators"][0]
-        if found["ErrorCode"] == 0:
-            body = {"GroupId": "warm", "GenerationId": 1, "MemberId": "x"}
-            init = {"TransactionalId": None, "TransactionTimeoutMs": 1000}
-            if side.ask("Heartbeat", 3, body)["ErrorCode"] not in (14, 15, 16) and \
-                    side.ask("InitProducerId", 4, init)["ErrorCode"] == 0:
-                return
-        time.sleep(0.1)
-    raise RuntimeError(f"{side.name} has no group coordinator")
 
 
 def served(side, messages):
@@ -174,7 +118,8 @@ def main():
     brokers = []
     try:
         messages = Messages(libs)
-        for broker in (kafka.Broker(folder / "kafka", KAFKA_SETTINGS, features=FEATURES), Penstock(folder / "penstock")):
+        for broker in (kafka.Broker(folder / "kafka", KAFKA_SETTINGS, features=FEATURES),
+                       Penstock(folder / "penstock", PENSTOCK_SETTINGS)):
             brokers.append(broker)
             broker.start()
         sides = [Side(name, broker.port, messages) for name, broker in zip(("kafka", "penstock"), brokers)]

@@ -37,7 +37,12 @@ impl Compaction {
     ///
     /// # Errors
     /// After the first failure. What was swapped before is swapped, and a later run finds only the rest.
-    pub(super) async fn one_run(&self, look: &Look, clean_bytes: u64, now_ms: TimestampMs) -> Result<Option<u64>, CompactError> {
+    pub(super) async fn one_run(
+        &self,
+        look: &Look,
+        clean_bytes: u64,
+        now_ms: TimestampMs,
+    ) -> Result<Option<u64>, CompactError> {
         let CompactionParts { store, keyspace, incarnation, .. } = &self.parts;
         let partition = look.partition;
         let Some(run) = again!(begin(store, keyspace, *incarnation, partition))? else { return Ok(None) };

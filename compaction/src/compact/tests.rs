@@ -1,15 +1,12 @@
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use penstock_metadata::fold::{BatchEntry, BatchSource};
-use penstock_metadata::keys::log::LogRow;
-use penstock_metadata::log_compaction::{Walk, standing};
+use penstock_metadata::log_compaction::standing;
 use penstock_metadata::log_starts::NewStart;
 use penstock_storage::batch::{BatchBuilder, Codec, ValidatedBatch, records, verify_crc};
-use penstock_storage::bucket::faults::{FaultRates, Faults};
 use penstock_storage::object::object_key;
-use penstock_types::{ProducerEpoch, ProducerId, Sequence, pause};
+use penstock_types::pause;
 
 use super::*;
 use crate::testing::{
@@ -207,7 +204,8 @@ async fn with_little_memory_it_takes_more_runs_and_comes_to_the_same() {
         let world = World::without_topics().await;
         let of = topic(&world, "t", 1, COMPACT).await[0];
         for round in 0..10 {
-            let pairs: Vec<String> = (0..7).map(|key| format!("k{}={round}", (key * (round + 1)) % 23)).collect();
+            let pairs: Vec<String> =
+                (0..7).map(|key| format!("k{}={round}", (key * (round + 1)) % 23)).collect();
             write(&world, of, 1, &pairs.join(" ")).await;
         }
         world.seal_one(of).await;

@@ -62,9 +62,7 @@ pub(super) fn pieces(
                 source: *object,
                 position: *position,
                 length: batches.iter().map(|batch| u64::from(batch.length)).sum(),
-                batches: stored
-                    .map(|batch| known(&batch))
-                    .collect(),
+                batches: stored.map(|batch| known(&batch)).collect(),
             });
         }
         if pieces.len() == before {

@@ -1,11 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use penstock_metadata::fold::{BatchEntry, BatchSource};
-use penstock_metadata::keys::object::{self, ObjectRow, ObjectState};
-use penstock_metadata::keys::{Family, dead};
+use penstock_metadata::keys::Family;
+use penstock_metadata::keys::object::{ObjectRow, ObjectState};
 use penstock_metadata::kv::memory::MemoryFaults;
-use penstock_metadata::kv::{Isolation, RangeOptions, Row, prefixed, single_key};
 use penstock_metadata::log_starts::{NewStart, move_log_starts};
 use penstock_metadata::lookup::{LogReader, PlanLimits};
 use penstock_metadata::topics::Request;

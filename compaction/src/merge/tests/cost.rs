@@ -2,20 +2,12 @@
 //! `cargo test --release -p penstock-compaction --lib -- --ignored --nocapture merging_costs`
 
 use super::*;
+use crate::testing::cpu_seconds;
 
 /// Bytes that are merged.
 const BYTES: u64 = 256 * MIB;
 /// Partitions that each flushed object has.
 const PARTITIONS: i32 = 64;
-
-/// CPU-seconds that this process has used: its own and the system's for it.
-fn cpu_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // Behind the name, which may have spaces: the 12th and 13th field are ticks of 1/100 s.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some(ticks as f64 / 100.0)
-}
 
 #[tokio::test(start_paused = true)]
 #[ignore = "a measurement"]
