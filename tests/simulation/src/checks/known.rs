@@ -32,7 +32,7 @@ pub(super) struct Known {
     units: usize,
     /// How often logs were begun to be compacted.
     pub(super) compactions: u64,
-    /// Up to where logs are compacted.
+    /// Up to where logs are compacted, or begin by now.
     pub(super) cleaned: BTreeMap<Partition, i64>,
 }
 
@@ -84,7 +84,10 @@ impl Known {
             starts: BTreeMap::new(),
         };
         for row in rows(reads, all_of(Family::LogStart)).await? {
-            logs.starts.insert(row.key.to_vec(), log_start::decode(Some(&row.value))?);
+            let start = log_start::decode(Some(&row.value))?;
+            let partition = keyspace.strip(Family::LogStart, &row.key).and_then(partition_of);
+            known.cleaned.extend(partition.zip(Some(start.get())));
+            logs.starts.insert(row.key.to_vec(), start);
         }
         for row in rows(reads, all_of(Family::Log)).await? {
             let (partition, _) = log::parse_key(&keyspace, &row.key)?;
@@ -106,9 +109,11 @@ impl Known {
         }
         for row in rows(reads, all_of(Family::Compaction)).await? {
             let state = CompactionState::decode(Some(&row.value))?;
-            let partition = keyspace.strip(Family::Compaction, &row.key).and_then(partition_of);
             known.compactions += state.run;
-            known.cleaned.extend(partition.zip(Some(state.cleaned.get())));
+            if let Some(partition) = keyspace.strip(Family::Compaction, &row.key).and_then(partition_of) {
+                let cleaned = known.cleaned.entry(partition).or_default();
+                *cleaned = state.cleaned.get().max(*cleaned);
+            }
         }
         known.units = rows(reads, all_of(Family::MergeUnit)).await?.len();
         Ok(known)
