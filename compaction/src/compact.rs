@@ -60,7 +60,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-use due::{Look, Rules};
+use due::{Look, Rules, Seen};
 use patience::Patience;
 pub use stats::CompactionStats;
 use stats::add;
@@ -89,6 +89,8 @@ pub struct CompactionSettings {
     pub bytes_per_second: u64,
     /// Requests to the bucket a second.
     pub requests_per_second: u32,
+    /// How old rows get before they are sealed: topics whose records are to be compacted sooner are sealed by this job.
+    pub seal_age: Duration,
     /// How much further than the store's versions account for a clock may be ahead, where there are too few to tell.
     pub clock_step: Duration,
 }
@@ -163,15 +165,16 @@ pub struct Compaction {
     stats: CompactionStats,
     turns: Arc<Turns>,
     patience: Mutex<Patience>,
+    seen: Mutex<BTreeMap<TopicPartition, Seen>>,
 }
 
 impl Compaction {
     /// A job.
     pub fn new(parts: CompactionParts, settings: CompactionSettings) -> Arc<Self> {
         let pace = Pace::new(settings.bytes_per_second, settings.requests_per_second);
-        let (stats, patience) = (CompactionStats::default(), Mutex::default());
+        let (stats, patience, seen) = (CompactionStats::default(), Mutex::default(), Mutex::default());
         let turns = Turns::new("compact", "keeps the newest record of each key in compacted topics");
-        Arc::new(Self { parts, settings, pace, stats, turns, patience })
+        Arc::new(Self { parts, settings, pace, stats, turns, patience, seen })
     }
 
     /// Its turns. What is done is told in bytes that are read, once for their keys and once to be filtered.
@@ -211,6 +214,7 @@ impl Compaction {
         self.parts.topics.refresh().await?;
         let mine = self.mine();
         self.patience.lock().keep(|partition| mine.contains_key(partition));
+        self.seen.lock().retain(|partition, _| mine.contains_key(partition));
         if mine.is_empty() {
             self.tell(&[], 0);
             return Ok(());
@@ -283,7 +287,7 @@ impl Compaction {
                 }
             };
             dirty.push(look);
-            let over = look.dirty.due(look.clean_bytes, &look.rules, now_ms);
+            let over = look.dirty.due(look.clean_bytes, &look.rules, look.age, now_ms);
             overdue_seconds = over.map_or(0, |over| over.as_secs()).max(overdue_seconds);
             if (over.is_some() || is_asked) && !waits.contains(&partition) {
                 due.push(look);
@@ -295,7 +299,8 @@ impl Compaction {
         due
     }
 
-    /// Looks at a partition; for who asks, everything that is there is sealed first.
+    /// Looks at a partition. For who asks, everything that is there is sealed first; else what is to be compacted before it
+    /// would be sealed for its age.
     async fn sealed_look(
         &self,
         partition: TopicPartition,
@@ -304,7 +309,14 @@ impl Compaction {
         now_ms: TimestampMs,
     ) -> Result<Option<Look>, CompactError> {
         let CompactionParts { store, keyspace, .. } = &self.parts;
-        while is_asked && again!(seal_partition(store, keyspace, partition, SealDue::NOW))?.more {}
+        let age = rules.seal_after();
+        let due = match is_asked {
+            true => Some(SealDue::NOW),
+            false => (age < self.settings.seal_age).then_some(SealDue { rows: u64::MAX, age }),
+        };
+        if let Some(due) = due {
+            while again!(seal_partition(store, keyspace, partition, due))?.more {}
+        }
         self.look(partition, rules, now_ms).await
     }
 

@@ -483,6 +483,7 @@ pub(crate) fn compaction_settings() -> CompactionSettings {
         swap_bytes: 1 << 20,
         bytes_per_second: 1 << 40,
         requests_per_second: 1_000_000,
+        seal_age: Duration::ZERO,
         clock_step: Duration::from_secs(1 << 32),
     }
 }

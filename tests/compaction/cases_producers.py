@@ -3,6 +3,14 @@
 from cases_records import pairs
 
 OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+DUPLICATE_SEQUENCE_NUMBER = 46
+
+
+def check_known(pair, topic, batch, base, what):
+    """A batch of which nothing is left comes again. Kafka remembers its offset for as long as the producer is active; Penstock
+    knows the batch, but not any more where it was, and answers DUPLICATE_SEQUENCE_NUMBER, which clients count as success."""
+    answers = [*pair.produce(topic, batch)]
+    pair.check(what, answers[0] == (0, base) and answers[1] in ((0, base), (DUPLICATE_SEQUENCE_NUMBER, -1)), answers)
 
 
 def goes_on(pair):
@@ -43,8 +51,7 @@ def all_overwritten(pair):
     pair.compact(topic)
     pair.check_newest(topic)
     pair.check_same(topic)
-    pair.check_equal("its last batch again is the same success", pair.produce(topic, last))
-    pair.check("at the same offset", pair.produce(topic, last)[0] == (0, last_base))
+    check_known(pair, topic, last, last_base, "its last batch again is a success")
     pair.check("and the one before", pair.produce(topic, batch)[0] == (0, base))
     pair.write(topic, pairs([20, 21], "first"), sequence=8, **first)
     pair.write(topic, pairs([21, 22], "second"), sequence=8, **second)

@@ -38,7 +38,7 @@ SETTINGS = ("auto.create.topics.enable=false", "default.replication.factor=1", "
 KAFKA_SETTINGS = SETTINGS + ("log.initial.task.delay.ms=100", "log.cleaner.backoff.ms=100",
                              "log.cleaner.dedupe.buffer.size=8388608")
 # Its job has turns only when it is asked, but for one case, in which nothing waits for more to come.
-PENSTOCK_SETTINGS = SETTINGS + ("compact.interval.ms=500", "compact.delay.ms=0",
+PENSTOCK_SETTINGS = SETTINGS + ("compact.interval.ms=500", "compact.delay.ms=0", "seal.age.ms=1s", "seal.interval.ms=100ms",
                                 "flush.put.budget.per.second=100000", "flush.put.burst=100000")
 
 

@@ -42,7 +42,8 @@ SETTINGS = ("num.partitions=2", "default.replication.factor=1", "auto.create.top
             "log.retention.check.interval.ms=3600000")
 
 # Answers as early as possible: what a PUT costs isn't compared.
-PENSTOCK_SETTINGS = SETTINGS + ("flush.put.budget.per.second=100000", "flush.put.burst=100000")
+# Its jobs rest, as Kafka's do.
+PENSTOCK_SETTINGS = SETTINGS + ("flush.put.budget.per.second=100000", "flush.put.burst=100000", "compact.interval.ms=1d")
 KAFKA_SETTINGS = SETTINGS + ("log.initial.task.delay.ms=3600000",
                              "log.cleaner.enable=false", "offsets.retention.check.interval.ms=3600000")
 # With it Kafka's controller writes min.insync.replicas down as a dynamic default of the cluster.

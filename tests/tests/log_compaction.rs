@@ -45,7 +45,7 @@ impl Clients {
                 record = record.payload(value);
             }
             self.producer.send(record).map_err(|(error, _)| error)?;
-            if number % 30 == 29 {
+            if number % 100 == 99 {
                 self.producer.flush(PATIENCE)?;
             }
         }

@@ -356,6 +356,7 @@ fn compaction_settings(config: &AgentConfig) -> CompactionSettings {
         swap_bytes: SWAP_BYTES,
         bytes_per_second: options.bytes_per_second.get(),
         requests_per_second: options.requests_per_second,
+        seal_age: config.seal.age,
         clock_step: config.collect.clock_step,
     }
 }

@@ -31,8 +31,8 @@ pub(super) struct Step(Vec<Change>);
 
 impl Step {
     /// What is swapped, and where.
-    pub(super) fn changes(&self) -> Option<(Changes, Stretch)> {
-        let stretch = Stretch { first: self.0.first()?.first, last: self.0.last()?.last };
+    pub(super) fn changes(&self, section_end: u64) -> Option<(Changes, Stretch)> {
+        let stretch = Stretch { first: self.0.first()?.first, last: self.0.last()?.last, section_end };
         let mut changes = Changes::default();
         self.0.iter().for_each(|change| changes.add(change.at, change.before, change.fate));
         Some((changes, stretch))

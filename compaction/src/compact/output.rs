@@ -137,9 +137,9 @@ impl Compaction {
         step: &Step,
     ) -> Result<Swapped, SwapError> {
         let CompactionParts { store, keyspace, incarnation, .. } = &self.parts;
-        let Some((changes, stretch)) = step.changes() else { return Ok(Swapped::default()) };
+        let Some((changes, stretch)) = step.changes(section_end) else { return Ok(Swapped::default()) };
         again!(async {
-            match swap(store, keyspace, *incarnation, run, output, &changes, stretch, section_end).await {
+            match swap(store, keyspace, *incarnation, run, output, &changes, stretch).await {
                 Ok(swapped) => Ok(Ok(swapped)),
                 // The same again would be too much again.
                 Err(SwapError::Store(error)) if !(is_too_much(&error) && step.is_divisible()) => Err(error),

@@ -84,6 +84,8 @@ pub struct Stretch {
     pub first: Offset,
     /// The last offset of the last value.
     pub last: Offset,
+    /// Where the partition's bytes end in the output.
+    pub section_end: u64,
 }
 
 /// What a swap did.
@@ -104,8 +106,6 @@ pub struct Swapped {
 }
 
 /// Replaces batches of the sealed log, in one transaction. Run again after an unknown outcome it does what is left.
-///
-/// `section_end`: where the partition's bytes end in the output.
 pub async fn swap(
     store: &SharedStore,
     keyspace: &Keyspace,
@@ -114,7 +114,6 @@ pub async fn swap(
     output: Option<&Output>,
     changes: &Changes,
     stretch: Stretch,
-    section_end: u64,
 ) -> Result<Swapped, SwapError> {
     let mut transaction = store.begin(Priority::Batch);
     visible::fence(&mut *transaction, keyspace, incarnation).await?;
@@ -140,7 +139,7 @@ pub async fn swap(
     let mut rewriting = Rewriting {
         output: output.map(|output| output.id),
         changes,
-        section_end,
+        section_end: stretch.section_end,
         swapped: Swapped::default(),
         markers: Vec::new(),
     };

@@ -74,8 +74,9 @@ impl World {
         output: Option<&Output>,
         changes: &Changes,
     ) -> Result<Swapped, SwapError> {
-        let stretch = Stretch { first: Offset::ZERO, last: Offset::at(run.end.get() - 1) };
-        swap(&self.store, &self.keyspace, INCARNATION, run, output, changes, stretch, 10_000).await
+        let (first, last) = (Offset::ZERO, Offset::at(run.end.get() - 1));
+        let stretch = Stretch { first, last, section_end: 10_000 };
+        swap(&self.store, &self.keyspace, INCARNATION, run, output, changes, stretch).await
     }
 
     async fn view(&self) -> (Arc<PartitionView>, LogReader) {
@@ -208,14 +209,13 @@ async fn a_value_of_which_nothing_is_left_goes() {
     let objects = written(&world).await;
     let run = world.run().await;
     let changes = world.changes(&[(5, Fate::Gone), (7, Fate::Gone), (12, Fate::Gone)]).await;
-    let stretch = Stretch { first: Offset::at(5), last: Offset::at(9) };
-    let swap = async |stretch| {
-        swap(&world.store, &world.keyspace, INCARNATION, &run, None, &changes, stretch, 0).await
-    };
-    assert_eq!(swap(stretch).await.expect("swapped").gone, 2);
+    let stretch = |first, last| Stretch { first: Offset::at(first), last: Offset::at(last), section_end: 0 };
+    let swap =
+        async |stretch| swap(&world.store, &world.keyspace, INCARNATION, &run, None, &changes, stretch).await;
+    assert_eq!(swap(stretch(5, 9)).await.expect("swapped").gone, 2);
     assert_eq!(world.index_keys().await, [4, 14]);
     // The last batch of a value goes: the value is under another key from then on.
-    assert_eq!(swap(Stretch { first: Offset::at(10), last: Offset::at(14) }).await.expect("swapped").gone, 1);
+    assert_eq!(swap(stretch(10, 14)).await.expect("swapped").gone, 1);
     assert_eq!(world.index_keys().await, [4, 11]);
     assert_eq!(offsets(&world.log(0, 3).await.0), [2, 10]);
     assert_eq!(offsets(&world.log(0, 12).await.0), Vec::<i64>::new());
@@ -289,9 +289,9 @@ async fn merging_and_compaction_go_side_by_side() {
     // Half of it before the merge, half behind it.
     let output = world.output(2).await;
     objects.push(output.id);
-    let half = Stretch { first: Offset::ZERO, last: Offset::at(4) };
+    let half = Stretch { first: Offset::ZERO, last: Offset::at(4), section_end: 0 };
     let compact = async |stretch| {
-        swap(&world.store, &world.keyspace, INCARNATION, &run, Some(&output), &changes, stretch, 0).await
+        swap(&world.store, &world.keyspace, INCARNATION, &run, Some(&output), &changes, stretch).await
     };
     compact(half).await.expect("swapped");
     let segment =
@@ -300,7 +300,7 @@ async fn merging_and_compaction_go_side_by_side() {
     let swapped =
         crate::merging::swap(&world.store, &world.keyspace, INCARNATION, &unit, &merged, &copies, &segments);
     assert_eq!(swapped.await.expect("swapped").batches, 5);
-    compact(Stretch { first: Offset::at(5), last: Offset::at(14) }).await.expect("swapped");
+    compact(Stretch { first: Offset::at(5), last: Offset::at(14), section_end: 0 }).await.expect("swapped");
     let log = world.log(0, 0).await.0;
     let merged = merged.id;
     assert_eq!(log, [(2, merged, 100), (5, output.id, 0), (7, merged, 300), (10, merged, 400)]);

@@ -23,7 +23,7 @@ async fn compacting_costs() {
                     let number = (flush << 10) + batch * RECORDS + record;
                     // Each key is written twice, and half of each batch stays.
                     let key = number.wrapping_mul(0x9E37_79B9) % keys;
-                    let half: Vec<u8> = (0..512_usize).map(|at| (at * number >> 3) as u8).collect();
+                    let half: Vec<u8> = (0..512_usize).map(|at| ((at * number) >> 3) as u8).collect();
                     let value = [half, vec![b'x'; 500]].concat();
                     builder.record(1, Some(format!("key-{key:08}").as_bytes()), Some(&value));
                 }

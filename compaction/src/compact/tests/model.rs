@@ -52,7 +52,7 @@ impl Truth {
             let is_value = self.all[offset as usize].1.is_some();
             match seen.get(key) {
                 Some(last) => {
-                    assert_eq!(*last, offset, "the newest of {key}, before which older ones came back")
+                    assert_eq!(*last, offset, "the newest of {key}, before which older ones came back");
                 }
                 None => assert!(!is_value || offset < self.start, "{key} at {offset} was lost"),
             }

@@ -118,7 +118,7 @@ async fn a_marker_goes_two_runs_behind_its_last_record() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_batch_stays_though_it_was_aborted_and_keeps_its_marker() {
+async fn aborted_records_take_no_room_in_the_map() {
     let (world, of) = setting().await;
     let mut producers = producers(&world, of);
     producers.write(1, "a=1").await;
