@@ -418,7 +418,10 @@ fn compacted(draw: &Draw, index: usize, exact: bool) -> TopicPlan {
         ("min.cleanable.dirty.ratio".to_owned(), ratio.to_owned()),
         setting("min.compaction.lag.ms", min_lag),
         setting("delete.retention.ms", delete_retention),
-        ("cleanup.policy".to_owned(), if retention.is_some() { "compact,delete" } else { "compact" }.to_owned()),
+        (
+            "cleanup.policy".to_owned(),
+            if retention.is_some() { "compact,delete" } else { "compact" }.to_owned(),
+        ),
     ];
     configs.extend((!max_lag.is_zero()).then(|| setting("max.compaction.lag.ms", max_lag)));
     configs.extend(retention.map(|time| setting("retention.ms", time)));

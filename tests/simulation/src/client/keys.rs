@@ -53,7 +53,8 @@ pub fn identify(record: &Record) -> Option<(RecordId, Option<Keyed>)> {
 pub fn extents(mut batches: &[u8]) -> Vec<std::ops::Range<i64>> {
     let mut extents = Vec::new();
     while let Some(header) = batches.first_chunk::<HEADER_BYTES>() {
-        let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let number =
+            |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let base = i64::from(number(0)) << 32 | i64::from(number(4) as u32);
         extents.push(base..base + i64::from(number(23)) + 1);
         let length = usize::try_from(number(8)).unwrap_or(0);

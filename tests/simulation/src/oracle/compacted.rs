@@ -204,7 +204,14 @@ impl Oracle {
     }
 
     /// A reader saw a record's key, with a fetch sent at `began`.
-    pub fn saw_key(&self, reader: &str, at: (Partition, i64), began: Tick, id: RecordId, keyed: Option<Keyed>) {
+    pub fn saw_key(
+        &self,
+        reader: &str,
+        at: (Partition, i64),
+        began: Tick,
+        id: RecordId,
+        keyed: Option<Keyed>,
+    ) {
         let (partition, offset) = at;
         let problem = {
             let state = self.state.lock();
@@ -228,7 +235,10 @@ impl Oracle {
         }
         if !self.is_compacted(partition.0) {
             let partition = show(partition);
-            self.violation(&format!("{reader}: offset {} where {} comes next, of {partition}", offsets.end, offsets.start));
+            self.violation(&format!(
+                "{reader}: offset {} where {} comes next, of {partition}",
+                offsets.end, offsets.start
+            ));
             return;
         }
         trace::count_by("offsets at which nothing was left", (offsets.end - offsets.start) as u64);
@@ -273,7 +283,9 @@ impl Oracle {
                     let gap =
                         Gap { partition: *partition, offset: *offset, id, since: *since, at_ms: *at_ms };
                     let why = state.unexplained(gap, true);
-                    problems.extend(why.map(|why| format!("nothing is in {} at {offset}: {why}", show(*partition))));
+                    problems.extend(
+                        why.map(|why| format!("nothing is in {} at {offset}: {why}", show(*partition))),
+                    );
                 }
                 let cleaned = cleaned.get(partition).copied().unwrap_or(0);
                 let mut newest = BTreeMap::new();

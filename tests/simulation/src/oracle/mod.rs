@@ -27,8 +27,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::{note, trace};
-use compacted::{Gaps, Keys};
 pub use compacted::{Compacting, Keyed};
+use compacted::{Gaps, Keys};
 use groups::Groups;
 pub use record::RecordId;
 use restored::Restored;
