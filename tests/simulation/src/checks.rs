@@ -1,6 +1,6 @@
 //! What must be so when everything is quiet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -9,12 +9,14 @@ use penstock_storage::object::{OBJECTS_PREFIX, id_of_key};
 use penstock_types::ObjectId;
 
 use crate::agent::host::{Ground, Host};
-use crate::oracle::Oracle;
+use crate::oracle::{Oracle, Partition};
 use crate::trace;
 
 mod known;
+mod stored;
 
 use known::Known;
+pub use stored::stored;
 
 /// What an agent holds for clients.
 fn holdings(broker: &Broker) -> [(&'static str, u64); 4] {
@@ -73,13 +75,20 @@ pub async fn bucket_and_metadata(ground: &Ground, section_bytes: u64, oracle: &O
     trace::count_by("objects in the bucket", there.len() as u64);
     trace::count_by("objects committed", known.committed().count() as u64);
     trace::count_by("objects merged once", known.merged_to(1));
-    trace::count_by("objects merged twice", known.merged_to(2));
+    trace::count_by("objects merged twice, or of log compaction", known.merged_to(2));
+    trace::count_by("runs of log compaction", known.compactions);
     if let Some((missing, _)) = known.committed().find(|(id, _)| !there.contains(id)) {
         oracle.violation(&format!("object {missing} was committed and is not in the bucket"));
     }
     for problem in known.contradictions().iter().chain(&known.left_behind(section_bytes)).take(3) {
         oracle.violation(problem);
     }
+}
+
+/// Up to where the metadata say that logs are compacted.
+pub async fn compacted_up_to(ground: &Ground) -> Result<BTreeMap<Partition, i64>, String> {
+    let known = Known::read(&ground.store.current()).await.map_err(|error| error.to_string())?;
+    Ok(known.cleaned)
 }
 
 /// What there is to do for jobs.
@@ -89,32 +98,36 @@ pub struct Backlog {
     pub leaked: Vec<ObjectId>,
     /// Objects and stretches of the log that wait to be merged.
     pub unmerged: usize,
+    /// Partitions of which not everything is compacted that is to be.
+    pub uncompacted: usize,
 }
 
 /// What there is to do for jobs, in a cluster that merges what it has flushed, or one that doesn't.
-pub async fn backlog(ground: &Ground, merges: bool) -> Result<Backlog, String> {
+pub async fn backlog(ground: &Ground, merges: bool, oracle: &Oracle) -> Result<Backlog, String> {
     let there = listed(ground).await?;
     let known = Known::read(&ground.store.current()).await.map_err(|error| error.to_string())?;
     let is_leaked =
         |id: &ObjectId| id.incarnation() >= known.incarnation && !known.references.contains_key(id);
     let unmerged = if merges { known.unmerged() } else { 0 };
-    Ok(Backlog { leaked: there.into_iter().filter(is_leaked).collect(), unmerged })
+    let uncompacted = oracle.uncompacted(&known.cleaned);
+    Ok(Backlog { leaked: there.into_iter().filter(is_leaked).collect(), unmerged, uncompacted })
 }
 
 impl Backlog {
     /// Whether all is done.
     pub fn is_done(&self) -> bool {
-        self.leaked.is_empty() && self.unmerged == 0
+        self.leaked.is_empty() && self.unmerged == 0 && self.uncompacted == 0
     }
 }
 
 /// Says what is still there.
 pub fn report_backlog(backlog: Result<Backlog, String>, oracle: &Oracle) {
     match backlog {
-        Ok(Backlog { leaked, unmerged }) => {
+        Ok(Backlog { leaked, unmerged, uncompacted }) => {
             let (count, first) = (leaked.len(), leaked.first());
             oracle.violation(&format!(
-                "{count} objects that nothing refers to are still there, {first:?} first, and {unmerged} wait to be merged"
+                "{count} objects that nothing refers to are still there, {first:?} first, {unmerged} wait to be merged, and \
+                 {uncompacted} partitions to be compacted"
             ));
         }
         Err(error) => oracle.violation(&error),

@@ -72,8 +72,8 @@ fn run(order: &Order) -> Outcome {
     let scenario = Scenario::new(order.seed, &order.cuts);
     runtime.block_on(async move {
         trace::begin(order.print);
+        trace::take_logs(order.print);
         if order.print {
-            trace::print_logs();
             println!("{scenario:#?}");
         }
         let (agents, topics) = (scenario.agents.len(), scenario.topics.len());

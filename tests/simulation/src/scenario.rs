@@ -12,9 +12,11 @@ use crate::agent::bucket::BucketWeather;
 use crate::client::admin::TopicPlan;
 use crate::client::consumer::ConsumerPlan;
 use crate::client::group::MemberPlan;
+use crate::client::keys::KeyPlan;
 use crate::client::producer::ProducerPlan;
 use crate::draw::Draw;
 use crate::net::Weather;
+use crate::oracle::Compacting;
 
 /// Kinds of faults, by the names under which they can be switched off.
 pub const KINDS: &[&str] = &[
@@ -36,6 +38,7 @@ pub const KINDS: &[&str] = &[
     "admin",
     "delete",
     "merge",
+    "compact",
     "stray",
     "restore",
 ];
@@ -135,6 +138,8 @@ pub struct Scenario {
     pub deletes: bool,
     /// Whether objects are merged, and those that were are deleted.
     pub merges: bool,
+    /// Whether there are topics that are compacted.
+    pub compacts: bool,
     /// How often topics are changed, if they are.
     pub admin: Option<Duration>,
     /// How often a client goes elsewhere than it is told.
@@ -184,8 +189,9 @@ impl Scenario {
         let mut agents = agents(&Draw::new(seed, "agents"), has("clock", 0.4));
         let mut topics = topics(&Draw::new(seed, "topics"), has("admin", 0.5));
         let restored = has("restore", RESTORES);
-        let (deletes, merges) = (has("delete", 0.5), has("merge", 0.5));
-        if deletes || merges {
+        let (deletes, merges, compacts) = (has("delete", 0.5), has("merge", 0.5), has("compact", 0.5));
+        let exact = !has("clock", 0.4);
+        if deletes || merges || compacts {
             let draw = Draw::new(seed, "deletion");
             let pruned = pruned(&draw);
             topics.extend(deletes.then_some(pruned));
@@ -194,10 +200,21 @@ impl Scenario {
             if merges {
                 settings.extend(merging(&Draw::new(seed, "merging"), jumps));
             }
+            if compacts {
+                let draw = Draw::new(seed, "compaction");
+                settings.extend(compaction(&draw));
+                topics.extend((0..1 + draw.index(2)).map(|index| compacted(&draw, index, exact)));
+            }
             agents.iter_mut().for_each(|agent| agent.settings.extend(settings.iter().cloned()));
         }
         let clients = Draw::new(seed, "clients");
-        let producers = producers(&clients, &topics);
+        let mut producers = producers(&clients, &topics);
+        let mut consumers = consumers(&clients, &topics);
+        if compacts {
+            let draw = Draw::new(seed, "keys");
+            write_to_compacted(&draw, &mut producers, &topics);
+            consumers.push(table(&draw, &topics));
+        }
         let scheduling = Draw::new(seed, "scheduling");
         let (yields, delays) = match has("yield", 0.7) {
             true => (
@@ -208,7 +225,7 @@ impl Scenario {
         };
         Self {
             seed,
-            consumers: consumers(&clients, &topics),
+            consumers,
             members: members(&clients, &topics),
             restore: restored.then(|| restore(&Draw::new(seed, "restore plan"))),
             absent: cuts.without_clients.clone(),
@@ -218,6 +235,7 @@ impl Scenario {
                 .then(|| draw.duration(SECOND..SECOND * 12)),
             deletes,
             merges,
+            compacts,
             strays: if has("stray", 0.7) { draw.rate(0.01..0.6) } else { 0.0 },
             patience: milliseconds(draw.rate(300.0..15_000.0) as u64),
             faults_for,
@@ -303,6 +321,7 @@ fn topics(draw: &Draw, admin: bool) -> Vec<TopicPlan> {
             mortal: false,
             pruned: false,
             retention: None,
+            keys: None,
             configs: vec![any_time.clone()],
         })
         .collect();
@@ -312,6 +331,7 @@ fn topics(draw: &Draw, admin: bool) -> Vec<TopicPlan> {
         mortal: true,
         pruned: false,
         retention: None,
+        keys: None,
         configs: vec![any_time, ("retention.ms".to_owned(), "-1".to_owned())],
     };
     if admin {
@@ -330,6 +350,7 @@ fn pruned(draw: &Draw) -> TopicPlan {
         mortal: false,
         pruned: retention.is_none() || draw.chance(0.7),
         retention,
+        keys: None,
         configs: vec![
             ("message.timestamp.after.max.ms".to_owned(), i64::MAX.to_string()),
             ("retention.ms".to_owned(), kept),
@@ -371,6 +392,94 @@ fn merging(draw: &Draw, jumps: bool) -> Vec<(String, String)> {
     let (lag, interval) = (draw.duration(SECOND * 2..SECOND * 6), draw.duration(SECOND..SECOND * 3));
     if draw.chance(0.4) && !jumps {
         settings.extend([setting("sweep.lag.ms", lag), setting("sweep.interval.ms", interval)]);
+    }
+    settings
+}
+
+/// A topic of which the newest record of each key stays.
+fn compacted(draw: &Draw, index: usize, exact: bool) -> TopicPlan {
+    let keys = match draw.index(3) {
+        0 => draw.within(1..5),
+        1 => draw.within(5..40),
+        _ => draw.within(40..400),
+    };
+    let sometimes = |probability: f64, range: std::ops::Range<Duration>| {
+        let (is_some, time) = (draw.chance(probability), draw.duration(range));
+        if is_some { milliseconds(time.as_millis() as u64) } else { Duration::ZERO }
+    };
+    let min_lag = sometimes(0.4, milliseconds(200)..SECOND * 10);
+    let delete_retention = sometimes(0.7, milliseconds(100)..SECOND * 12);
+    let max_lag = sometimes(0.3, milliseconds(500)..SECOND * 15).max(min_lag);
+    let ratio = *draw.pick(&["0", "0", "0", "0.1", "0.5"]);
+    let retention = draw.chance(0.3).then(|| draw.duration(SECOND * 6..SECOND * 60));
+    let eager = ratio == "0";
+    let mut configs = vec![
+        ("message.timestamp.after.max.ms".to_owned(), i64::MAX.to_string()),
+        ("min.cleanable.dirty.ratio".to_owned(), ratio.to_owned()),
+        setting("min.compaction.lag.ms", min_lag),
+        setting("delete.retention.ms", delete_retention),
+        (
+            "cleanup.policy".to_owned(),
+            if retention.is_some() { "compact,delete" } else { "compact" }.to_owned(),
+        ),
+    ];
+    configs.extend((!max_lag.is_zero()).then(|| setting("max.compaction.lag.ms", max_lag)));
+    configs.extend(retention.map(|time| setting("retention.ms", time)));
+    TopicPlan {
+        name: format!("k{index}"),
+        partitions: 1 + draw.within(0..4) as i32,
+        mortal: false,
+        pruned: retention.is_some() && draw.chance(0.4),
+        retention,
+        keys: Some(KeyPlan {
+            keys,
+            hot: 1 + draw.within(0..keys),
+            tombstones: draw.rate(0.02..0.6),
+            compacting: Compacting { min_lag, delete_retention, eager, exact },
+        }),
+        configs,
+    }
+}
+
+/// Producers make some of what they make for topics that are compacted.
+fn write_to_compacted(draw: &Draw, producers: &mut [ProducerPlan], topics: &[TopicPlan]) {
+    let is_mortal = |name: &String| topics.iter().any(|topic| topic.mortal && topic.name == *name);
+    for topic in topics.iter().filter(|topic| topic.keys.is_some()) {
+        for producer in producers.iter_mut() {
+            let may = !producer.topics.iter().any(is_mortal) && !producer.topics.contains(&topic.name);
+            if draw.chance(0.5) && may {
+                producer.topics.push(topic.name.clone());
+            }
+        }
+    }
+}
+
+/// A consumer that makes tables of the topics that are compacted, again and again from the beginning.
+fn table(draw: &Draw, topics: &[TopicPlan]) -> ConsumerPlan {
+    let compacted = topics.iter().filter(|topic| topic.keys.is_some());
+    ConsumerPlan {
+        topics: compacted.map(|topic| topic.name.clone()).collect(),
+        by_name: draw.chance(0.4),
+        in_session: draw.chance(0.5),
+        wait: draw.duration(Duration::ZERO..milliseconds(300)),
+        rest: draw.duration(Duration::ZERO..milliseconds(100)),
+        restarts: draw.rate(0.05..0.5),
+    }
+}
+
+/// How agents compact: soon, with few keys at a time, and into small objects.
+fn compaction(draw: &Draw) -> Vec<(String, String)> {
+    let one_of = |name: &str, values: &[&str]| (name.to_owned(), (*draw.pick(values)).to_owned());
+    let mut settings = vec![
+        setting("compact.interval.ms", draw.duration(milliseconds(200)..SECOND * 4)),
+        setting("compact.delay.ms", draw.duration(Duration::ZERO..SECOND * 8)),
+        one_of("compact.bytes", &["1", "4KiB", "64KiB", "64MiB"]),
+        one_of("compact.map.bytes", &["1KiB", "2KiB", "16KiB", "128MiB"]),
+        one_of("compact.object.max.bytes", &["4KiB", "32KiB", "64MiB"]),
+        one_of("compact.requests.per.second", &["20", "50", "1000"]),
+    ];
+    if draw.chance(0.7) {
+        settings.push(setting("seal.age.ms", draw.duration(SECOND..SECOND * 4)));
     }
     settings
 }

@@ -100,13 +100,13 @@ macro_rules! note {
     ($actor:expr, $($text:tt)*) => { $crate::trace::line(&$actor, format_args!($($text)*)) };
 }
 
-/// Prints what agents log among the lines of the history (and leaves the hash as it is).
-pub fn print_logs() {
+/// Prints what agents log, among the history; or not. Either way as much is drawn for it: maps that are made later have the same
+/// order.
+pub fn take_logs(are_printed: bool) {
+    let named = std::env::var(tracing_subscriber::EnvFilter::DEFAULT_ENV).ok();
+    let filter = if are_printed { named.unwrap_or_else(|| "info".to_owned()) } else { "off".to_owned() };
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
-        )
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
         .with_timer(VirtualTime)
         .with_ansi(false)
         .with_writer(std::io::stdout)

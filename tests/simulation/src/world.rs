@@ -20,6 +20,7 @@ use crate::checks;
 use crate::client::admin::Admin;
 use crate::client::consumer::{Consumer, ConsumerPlan};
 use crate::client::group::Member;
+use crate::client::keys::KeyPlan;
 use crate::client::peer::{Clients, Peer};
 use crate::client::producer::Producer;
 use crate::draw::Draw;
@@ -98,6 +99,7 @@ impl World {
             patience_ms: AtomicU64::new(PATIENCE_MS),
             strays: scenario.strays,
             expiring: expiring(&scenario),
+            compacted: compacted(&scenario),
         });
         let life = Life::new("clients".to_owned(), Arc::clone(&ground.scheduler) as _);
         Self { scenario, draw, ground, hosts, clients, life, former_lives: 0, next_client: 0 }
@@ -236,9 +238,13 @@ impl World {
                 return;
             }
         }
-        if self.scenario.deletes || self.scenario.merges {
+        if self.scenario.deletes || self.scenario.merges || self.scenario.compacts {
             self.wait_for_jobs().await;
         }
+        let cleaned = match checks::compacted_up_to(&self.ground).await {
+            Ok(cleaned) => cleaned,
+            Err(error) => return oracle.violation(&error),
+        };
         self.life = Life::new("readers".to_owned(), Arc::clone(&self.ground.scheduler) as _);
         let mut readers = JoinSet::new();
         for index in 0..self.hosts.len().min(2) {
@@ -259,8 +265,10 @@ impl World {
         }
         oracle.final_check();
         oracle.final_check_of_groups();
+        oracle.final_check_of_compaction(&cleaned);
         let section_bytes = config(0, &self.scenario.agents[0]).merge.section.get();
         checks::bucket_and_metadata(&self.ground, section_bytes, &oracle).await;
+        checks::stored(&self.ground, &oracle).await;
         if self.scenario.deletes {
             oracle.all_has_expired(EXPIRES_WITHIN);
         }
@@ -285,7 +293,7 @@ impl World {
         let began = tokio::time::Instant::now();
         loop {
             pause(Duration::from_secs(30)).await;
-            let backlog = checks::backlog(&self.ground, self.scenario.merges).await;
+            let backlog = checks::backlog(&self.ground, self.scenario.merges, &self.ground.oracle).await;
             if began.elapsed() >= EXPIRES_WITHIN.max(late)
                 && backlog.as_ref().is_ok_and(checks::Backlog::is_done)
             {
@@ -435,6 +443,11 @@ fn expiring(scenario: &Scenario) -> BTreeMap<String, Expiry> {
         && scenario.agents.iter().all(|agent| agent.drift_ppm == 0 && agent.offset_ms == 0);
     let topics = scenario.topics.iter();
     topics.filter_map(|topic| Some((topic.name.clone(), Expiry { after: topic.retention?, exact }))).collect()
+}
+
+/// Topics that are compacted, by name.
+fn compacted(scenario: &Scenario) -> BTreeMap<String, KeyPlan> {
+    scenario.topics.iter().filter_map(|topic| Some((topic.name.clone(), topic.keys?))).collect()
 }
 
 fn store_fault(kind: FaultKind) -> &'static str {

@@ -61,7 +61,7 @@ impl Ways {
 pub const COMMIT: &str = "store commit";
 /// One that changes a group.
 pub const GROUP_COMMIT: &str = "store commit of a group";
-/// One of a job that deletes or merges.
+/// One of a job that deletes, merges or compacts.
 pub const JOB_COMMIT: &str = "store commit of a job";
 const COMMITS: [&str; 3] = [COMMIT, GROUP_COMMIT, JOB_COMMIT];
 

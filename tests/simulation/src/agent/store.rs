@@ -129,13 +129,14 @@ impl SimTransaction {
     /// A key is changed.
     fn changes(&mut self, key: &[u8]) {
         const GROUPS: [Family; 3] = [Family::Group, Family::GroupMember, Family::GroupOffset];
-        const JOBS: [Family; 6] = [
+        const JOBS: [Family; 7] = [
             Family::Dead,
             Family::Trim,
             Family::Garbage,
             Family::LogStart,
             Family::MergeUnit,
             Family::MergedGarbage,
+            Family::Compaction,
         ];
         let is_of = |families: &[Family]| families.iter().any(|family| key.first() == Some(&(*family as u8)));
         if is_of(&GROUPS) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_metadata::keys::cluster::{decode_identity, identity_key};
+use penstock_metadata::keys::compaction::CompactionState;
 use penstock_metadata::keys::index::{self, PackedIndex};
 use penstock_metadata::keys::log::{self, LogRow};
 use penstock_metadata::keys::object::{ObjectRow, ObjectState};
@@ -11,7 +12,9 @@ use penstock_metadata::kv::memory::MemoryStore;
 use penstock_metadata::kv::{
     Isolation, KeyRange, Priority, RangeOptions, Row, Store, StoreError, Transaction, prefixed, single_key,
 };
-use penstock_types::{Incarnation, ObjectId, Offset, TopicPartition};
+use penstock_types::{Incarnation, ObjectId, Offset, TopicId, TopicPartition};
+
+use crate::oracle::Partition;
 
 /// What the metadata say of objects.
 pub(super) struct Known {
@@ -27,6 +30,10 @@ pub(super) struct Known {
     queued: BTreeSet<(u8, ObjectId)>,
     /// Stretches of the queues that are being merged.
     units: usize,
+    /// How often logs were begun to be compacted.
+    pub(super) compactions: u64,
+    /// Up to where logs are compacted, or begin by now.
+    pub(super) cleaned: BTreeMap<Partition, i64>,
 }
 
 /// What tells which of a log can be read.
@@ -61,6 +68,8 @@ impl Known {
             dead: BTreeMap::new(),
             queued: BTreeSet::new(),
             units: 0,
+            compactions: 0,
+            cleaned: BTreeMap::new(),
         };
         let reads = &mut *transaction;
         let all_of = |family| prefixed(&keyspace.family(family));
@@ -75,7 +84,10 @@ impl Known {
             starts: BTreeMap::new(),
         };
         for row in rows(reads, all_of(Family::LogStart)).await? {
-            logs.starts.insert(row.key.to_vec(), log_start::decode(Some(&row.value))?);
+            let start = log_start::decode(Some(&row.value))?;
+            let partition = keyspace.strip(Family::LogStart, &row.key).and_then(partition_of);
+            known.cleaned.extend(partition.zip(Some(start.get())));
+            logs.starts.insert(row.key.to_vec(), start);
         }
         for row in rows(reads, all_of(Family::Log)).await? {
             let (partition, _) = log::parse_key(&keyspace, &row.key)?;
@@ -94,6 +106,14 @@ impl Known {
         for row in rows(reads, all_of(Family::MergeQueue)).await? {
             let queued = merge_queue::decode(&keyspace, &row)?;
             known.queued.insert((queued.level, queued.object));
+        }
+        for row in rows(reads, all_of(Family::Compaction)).await? {
+            let state = CompactionState::decode(Some(&row.value))?;
+            known.compactions += state.run;
+            if let Some(partition) = keyspace.strip(Family::Compaction, &row.key).and_then(partition_of) {
+                let cleaned = known.cleaned.entry(partition).or_default();
+                *cleaned = state.cleaned.get().max(*cleaned);
+            }
         }
         known.units = rows(reads, all_of(Family::MergeUnit)).await?.len();
         Ok(known)
@@ -160,6 +180,12 @@ impl Known {
         })
         .collect()
     }
+}
+
+/// The end of a key that names a partition.
+fn partition_of(key: &[u8]) -> Option<Partition> {
+    let (topic, index) = key.split_first_chunk::<16>()?;
+    Some((TopicId::from_bytes(*topic).get(), i32::from_be_bytes(*index.first_chunk::<4>()?)))
 }
 
 async fn rows(transaction: &mut dyn Transaction, all: KeyRange) -> Result<Vec<Row>, StoreError> {

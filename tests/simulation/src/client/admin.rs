@@ -16,6 +16,7 @@ use kafka_protocol::protocol::StrBytes;
 use penstock_types::pause;
 
 use super::codes;
+use super::keys::KeyPlan;
 use super::peer::{Lost, Peer, topic_name};
 use crate::{note, trace};
 
@@ -32,6 +33,8 @@ pub struct TopicPlan {
     pub pruned: bool,
     /// How long its records stay, if they expire.
     pub retention: Option<Duration>,
+    /// Its keys, if it is compacted.
+    pub keys: Option<KeyPlan>,
     /// Its settings.
     pub configs: Vec<(String, String)>,
 }

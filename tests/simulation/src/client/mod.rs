@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod consumer;
 pub mod group;
+pub mod keys;
 pub mod peer;
 pub mod producer;
 pub mod reader;

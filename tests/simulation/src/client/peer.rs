@@ -17,6 +17,7 @@ use penstock_agent::server::listener::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
+use super::keys::KeyPlan;
 use crate::draw::Draw;
 use crate::net::{Net, SimRead, SimWrite, agent_address, client_address};
 use crate::oracle::{Expiry, Oracle};
@@ -41,6 +42,8 @@ pub struct Clients {
     pub strays: f64,
     /// Topics whose records expire, by name.
     pub expiring: BTreeMap<String, Expiry>,
+    /// Topics that are compacted, by name.
+    pub compacted: BTreeMap<String, KeyPlan>,
 }
 
 impl Clients {
@@ -263,6 +266,9 @@ impl Peer {
             let leaders = partitions.map(|partition| (partition.partition_index, partition.leader_id.0));
             if let Some(expiry) = self.clients.expiring.get(name.as_str()) {
                 self.oracle().expires(topic.topic_id, *expiry);
+            }
+            if let Some(plan) = self.clients.compacted.get(name.as_str()) {
+                self.oracle().compacts(topic.topic_id, plan.compacting);
             }
             known.insert(name.to_string(), KnownTopic { id: topic.topic_id, leaders: leaders.collect() });
         }

@@ -17,14 +17,16 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{
     InitProducerIdRequest, MetadataRequest, ProduceRequest, ProduceResponse, ProducerId,
 };
+use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
 use penstock_types::pause;
 use tokio::time::Instant;
 
 use super::codes;
+use super::keys::{ID_HEADER, key_bytes};
 use super::peer::{Connection, KnownTopic, Lost, Peer, topic_name};
 use crate::ambient::EPOCH_MS;
-use crate::oracle::{Partition, RecordId};
+use crate::oracle::{Keyed, Partition, RecordId};
 use crate::{note, trace};
 
 /// Batches of a partition under way.
@@ -222,7 +224,12 @@ impl Producer {
                 self.next_record += 1;
                 ids.push(id);
                 let filling = draw.within(0..self.plan.filling + 1) as usize;
-                let record = record(id, filling, offset, (self.id, self.epoch), sequence);
+                let mut record = record(id, filling, offset, (self.id, self.epoch), sequence);
+                if let Some(keys) = self.peer.clients.compacted.get(topic) {
+                    let keyed = keys.draw(draw);
+                    self.peer.oracle().keyed(id, keyed);
+                    give_key(&mut record, id, keyed);
+                }
                 self.peer.oracle().made(id, record.timestamp);
                 records.push(record);
             }
@@ -513,5 +520,14 @@ fn record(id: RecordId, filling: usize, offset: i32, (producer, epoch): (i64, i1
         key: None,
         value: Some(id.value(filling)),
         headers: IndexMap::new(),
+    }
+}
+
+/// What a tombstone has instead of a value stands among its headers.
+fn give_key(record: &mut Record, id: RecordId, keyed: Keyed) {
+    record.key = Some(key_bytes(keyed.key));
+    if keyed.is_tombstone {
+        record.value = None;
+        record.headers.insert(StrBytes::from_static_str(ID_HEADER), Some(id.value(0)));
     }
 }

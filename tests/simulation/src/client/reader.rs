@@ -13,9 +13,10 @@ use kafka_protocol::records::RecordBatchDecoder;
 use uuid::Uuid;
 
 use super::codes;
+use super::keys::{extents, identify};
 use super::peer::{Lost, Peer, topic_name};
 use crate::draw::Draw;
-use crate::oracle::{Partition, RecordId, Tick};
+use crate::oracle::{Partition, Tick};
 use crate::{note, trace};
 
 /// Where a reader is, and its session.
@@ -279,6 +280,7 @@ impl Reader {
         }
         let mut next = position;
         let mut records = data.records.clone().unwrap_or_default();
+        let extents = extents(&records);
         let batches = match RecordBatchDecoder::decode_all(&mut records) {
             Ok(batches) => batches,
             Err(error) => {
@@ -287,27 +289,33 @@ impl Reader {
                 return position;
             }
         };
-        for record in batches.iter().flat_map(|batch| &batch.records) {
-            let Some(id) = record.value.as_deref().and_then(RecordId::of) else {
-                oracle.violation(&format!(
-                    "{}: offset {} of {partition:?} is no record",
-                    peer.name, record.offset
-                ));
-                continue;
-            };
-            oracle.saw(&peer.name, partition, record.offset, id);
-            oracle.saw_time(partition, record.offset, record.timestamp);
-            if record.offset < position {
-                continue;
+        for (batch, extent) in batches.iter().zip(extents) {
+            for record in &batch.records {
+                let Some((id, keyed)) = identify(record) else {
+                    oracle.violation(&format!(
+                        "{}: offset {} of {partition:?} is no record",
+                        peer.name, record.offset
+                    ));
+                    continue;
+                };
+                oracle.saw(&peer.name, partition, record.offset, id);
+                oracle.saw_key(&peer.name, (partition, record.offset), began, id, keyed);
+                oracle.saw_time(partition, record.offset, record.timestamp);
+                if record.offset < position {
+                    continue;
+                }
+                if record.offset < next {
+                    oracle.violation(&format!("{}: offset {} behind {next}", peer.name, record.offset));
+                }
+                skip(peer, partition, &mut next, record.offset, &mut polled.records);
+                if record.offset >= data.high_watermark {
+                    oracle.violation(&format!("{}: offset {} behind the end", peer.name, record.offset));
+                }
+                next = record.offset + 1;
+                polled.records.push((partition, record.offset));
             }
-            if record.offset != next {
-                oracle.violation(&format!("{}: offset {} where {next} comes next", peer.name, record.offset));
-            }
-            if record.offset >= data.high_watermark {
-                oracle.violation(&format!("{}: offset {} behind the end", peer.name, record.offset));
-            }
-            next = record.offset + 1;
-            polled.records.push((partition, record.offset));
+            // Of what a batch had, or of a whole one, nothing may be left.
+            skip(peer, partition, &mut next, extent.end, &mut polled.records);
         }
         if next > position {
             oracle.in_range(&peer.name, partition, began, position);
@@ -331,4 +339,11 @@ impl Reader {
     pub fn known(&self) -> Arc<[Partition]> {
         self.positions.keys().copied().collect()
     }
+}
+
+/// Goes on at `to`: nothing is left of what was in between.
+fn skip(peer: &Peer, partition: Partition, next: &mut i64, to: i64, given: &mut Vec<(Partition, i64)>) {
+    peer.oracle().found_gaps(&peer.name, partition, *next..to);
+    given.extend((*next..to).map(|offset| (partition, offset)));
+    *next = to.max(*next);
 }

@@ -9,10 +9,12 @@
 //! - Reordered: records of a producer's session in another order than they were sent in.
 //! - Two records for one offset; a record that nobody sent, or to another partition; holes in the offsets.
 //! - An end of a log that goes back, or is below what was acknowledged; an offset out of range for no reason.
+//! - In a compacted topic: gone for no reason, too early, or back again: see [`compacted`].
 //! - Deleted for no reason, read though it was deleted, or there though it has expired: see [`starts`].
 //! - Groups: see [`groups`].
 //! - What a life of the metadata leaves behind that was restored to an older point: see [`restored`].
 
+mod compacted;
 pub mod groups;
 pub mod record;
 mod restored;
@@ -25,6 +27,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::{note, trace};
+pub use compacted::{Compacting, Keyed};
+use compacted::{Gaps, Keys};
 use groups::Groups;
 pub use record::RecordId;
 use restored::Restored;
@@ -79,6 +83,7 @@ struct Log {
     /// The times of records that were read.
     times: BTreeMap<i64, i64>,
     starts: Starts,
+    gaps: Gaps,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +96,7 @@ struct State {
     logs: BTreeMap<Partition, Log>,
     /// Topics whose records expire.
     expiring: BTreeMap<Uuid, Expiry>,
+    keys: Keys,
     /// Topics that somebody asked to delete.
     doomed: BTreeMap<Uuid, Tick>,
     /// Topics whose deletion was acknowledged.
@@ -204,6 +210,7 @@ impl Oracle {
         let sent = state.sent.entry(id).or_insert(fresh);
         sent.attempts += 1;
         if sent.attempts == 1 {
+            state.keys.sends(id, partition);
             trace::count("records sent");
         }
     }
@@ -349,7 +356,7 @@ impl Oracle {
                 let start = log.map_or(0, Log::start);
                 let may_be_deleted = match sent.status {
                     Status::Acknowledged(Some(offset)) => offset < start,
-                    Status::Acknowledged(None) => start > 0,
+                    Status::Acknowledged(None) => start > 0 || state.may_be_compacted(*id, sent),
                     Status::Open | Status::Unknown => true,
                 };
                 if there.is_none() && !may_be_deleted {
@@ -417,13 +424,12 @@ impl Log {
         let end = self.ends.values().next_back().copied().unwrap_or(0);
         let start = self.start();
         let mut next = start;
-        for (offset, _) in self.records.range(start..) {
-            if *offset != next {
-                break;
-            }
+        let is_known = |offset: &i64| self.records.contains_key(offset) || self.gaps.has(*offset);
+        let known = self.records.range(start..).count() + self.gaps.unknown_to(&self.records, start);
+        while is_known(&next) {
             next += 1;
         }
-        let (partition, known) = (show(partition), self.records.range(start..).count());
+        let partition = show(partition);
         (next != end || known as i64 != end - start).then(|| {
             format!(
                 "{partition} is from {start} to {end}, and {known} records are known, those up to {next} in a row"

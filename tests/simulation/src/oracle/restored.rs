@@ -113,6 +113,7 @@ impl Log {
     /// Forgets what stood from `end` on, and what was deleted behind `mark`.
     fn cut(&mut self, mark: Tick, at: Tick, end: i64) {
         self.starts.restored(mark);
+        self.gaps.restored(mark, end);
         for (offset, id) in self.records.split_off(&end) {
             if let Some(offsets) = self.offsets.get_mut(&id) {
                 offsets.remove(&offset);

@@ -56,11 +56,11 @@ impl Log {
     }
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     EPOCH_MS + trace::elapsed().as_millis() as i64
 }
 
-fn milliseconds(time: Duration) -> i64 {
+pub(super) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -79,7 +79,8 @@ impl State {
         let gone = log.records.range(asked..start);
         gone.filter(|_| expiry.exact).find_map(|(offset, id)| {
             let time = *self.made.get(id)?;
-            (time >= before).then(|| format!("{offset} is of {time}, and expires when it is before {before}"))
+            let stands = time >= before && !self.may_be_gone(partition, *offset, *id);
+            stands.then(|| format!("{offset} is of {time}, and expires when it is before {before}"))
         })
     }
 }
@@ -99,10 +100,11 @@ impl Oracle {
         log.starts.asked.insert(tick, offset);
     }
 
-    /// Whether anything of a partition may be deleted but with its topic.
+    /// Whether anything of a partition may be deleted but with its topic, or compacted.
     pub fn is_deletable(&self, partition: Partition) -> bool {
         let state = self.state.lock();
         state.expiring.contains_key(&partition.0)
+            || state.keys.are_of(partition.0)
             || state.logs.get(&partition).is_some_and(|log| !log.starts.asked.is_empty())
     }
 

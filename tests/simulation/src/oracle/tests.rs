@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use super::*;
+use crate::ambient::EPOCH_MS;
 
 const A: Partition = (Uuid::from_u128(1), 0);
 const B: Partition = (Uuid::from_u128(1), 1);
@@ -330,4 +333,100 @@ fn records_carry_who_sent_them() {
     changed[20] ^= 1;
     assert_eq!(RecordId::of(&changed), None);
     assert_eq!(RecordId::of(&value[..5]), None);
+}
+
+/// Two records of a key, at 0 and 1, made so many milliseconds ago; the second may be a tombstone.
+fn compacted(is_tombstone: bool, ages_ms: [i64; 2]) -> Oracle {
+    let oracle = Oracle::default();
+    let (min_lag, delete_retention) = (Duration::from_millis(50), Duration::from_millis(100));
+    oracle.compacts(A.0, Compacting { min_lag, delete_retention, eager: true, exact: true });
+    for (number, age) in (0..2).zip(ages_ms) {
+        oracle.keyed(id(number), Keyed { key: 7, is_tombstone: is_tombstone && number == 1 });
+        oracle.made(id(number), EPOCH_MS - age);
+        oracle.sends(id(number), A, 1, true);
+        oracle.acknowledged(id(number), Some(number as i64));
+    }
+    oracle
+}
+
+#[test]
+fn a_record_goes_for_a_newer_one_of_its_key() {
+    let oracle = compacted(false, [90, 80]);
+    oracle.found_gaps("c", A, 0..1);
+    oracle.saw("c", A, 1, id(1));
+    oracle.final_check();
+    oracle.final_check_of_compaction(&BTreeMap::from([(A, 2)]));
+    assert_eq!(oracle.violations(), Vec::<String>::new());
+    oracle.found_gaps("c", A, 1..2);
+    finds(&oracle, "nothing took its place");
+    let young = compacted(false, [90, 40]);
+    young.found_gaps("c", A, 0..1);
+    finds(&young, "nothing took its place");
+    let plain = oracle_of_one();
+    plain.found_gaps("c", A, 0..1);
+    finds(&plain, "comes next");
+}
+
+fn oracle_of_one() -> Oracle {
+    let oracle = oracle(1);
+    oracle.acknowledged(id(0), Some(0));
+    oracle
+}
+
+#[test]
+fn a_tombstone_goes_when_its_time_is_over() {
+    let old = compacted(true, [160, 150]);
+    old.found_gaps("c", A, 0..2);
+    old.final_check();
+    old.final_check_of_compaction(&BTreeMap::from([(A, 2)]));
+    assert_eq!(old.violations(), Vec::<String>::new());
+    let young = compacted(true, [160, 149]);
+    young.found_gaps("c", A, 0..2);
+    finds(&young, "a tombstone, is gone");
+}
+
+#[test]
+fn what_nobody_saw_may_have_taken_a_records_place() {
+    let oracle = compacted(false, [90, 80]);
+    oracle.keyed(id(2), Keyed { key: 7, is_tombstone: true });
+    oracle.made(id(2), EPOCH_MS - 70);
+    oracle.sends(id(2), A, 1, true);
+    oracle.unknown(id(2));
+    let began = oracle.tick();
+    oracle.told_end("c", A, began, 3);
+    oracle.found_gaps("c", A, 0..3);
+    oracle.final_check_of_compaction(&BTreeMap::new());
+    assert_eq!(oracle.violations(), Vec::<String>::new());
+    // Nor has it, where there was no room for it.
+    let full = compacted(false, [90, 80]);
+    full.keyed(id(2), Keyed { key: 7, is_tombstone: true });
+    full.sends(id(2), A, 1, true);
+    full.found_gaps("c", A, 0..2);
+    finds(&full, "nothing took its place");
+}
+
+#[test]
+fn what_was_gone_does_not_come_back() {
+    let keyed = Some(Keyed { key: 7, is_tombstone: false });
+    let deleted = compacted(true, [160, 150]);
+    let before = deleted.tick();
+    deleted.found_gaps("c", A, 1..2);
+    deleted.saw_key("d", (A, 0), before, id(0), keyed);
+    assert_eq!(deleted.violations(), Vec::<String>::new());
+    let began = deleted.tick();
+    deleted.saw_key("d", (A, 0), began, id(0), keyed);
+    finds(&deleted, "is back");
+    let other = compacted(false, [90, 80]);
+    other.saw_key("d", (A, 0), before, id(0), Some(Keyed { key: 8, is_tombstone: false }));
+    finds(&other, "was sent with");
+}
+
+#[test]
+fn below_what_is_compacted_a_key_is_there_once() {
+    let cleaned = |to: i64| {
+        let oracle = compacted(false, [90, 80]);
+        oracle.final_check_of_compaction(&BTreeMap::from([(A, to)]));
+        (oracle.violations().len(), oracle.uncompacted(&BTreeMap::from([(A, to)])))
+    };
+    assert_eq!((cleaned(1), cleaned(2)), ((0, 1), (1, 0)));
 }
