@@ -79,7 +79,7 @@ class Load:
     def produce(self, topic, mib_per_second, seconds):
         rate = max(1, int(mib_per_second * 1024))
         self.penstock("bench", "produce", "--topic", topic, "--rate", str(rate), "--seconds", str(seconds), "--record-bytes",
-                      "1024", "--batch-bytes", "65536", "--linger-ms", "500", "--producers", "1",
+                      "1024", "--batch-bytes", "1000000", "--linger-ms", "1000", "--producers", "1",
                       "-X", "max.in.flight.requests.per.connection=1", wait=False)
 
     def begin(self, seconds):

@@ -80,9 +80,9 @@ impl<W: AsyncWrite + Unpin> AnswerWriter<W> {
         if self.closing { Poll::Ready(WriteEnd::Closed) } else { Poll::Pending }
     }
 
-    /// Is everything sent that was asked for?
+    /// Is everything sent that was asked for? Behind an answer that closes the connection nothing is sent any more.
     pub(super) fn is_idle(&self) -> bool {
-        self.unsent == 0 && self.in_flight.is_empty()
+        self.unsent == 0 && (self.closing || self.in_flight.is_empty())
     }
 
     /// Since when the client has taken nothing of what waits for it; `None` while nothing waits.
