@@ -121,6 +121,13 @@ class Broker:
         if status != 200:
             raise Failed(f"/health/ready answers {status}")
 
+    def check_compacted(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_ports[0]}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        told = {name: float(value) for name, value in re.findall(r"^penstock_compaction_(\w+) (\S+)$", text, re.MULTILINE)}
+        if not told.get("runs_total") or not told.get("dropped_records_total") or told.get("failures_total"):
+            raise Failed(f"log compaction has not run, or has failed: {told}")
+
     def check_log(self):
         lines = self.log.read_text(errors="replace").splitlines()
         bad = [line for line in lines if re.search(r"\bERROR\b|panicked at", line)]
