@@ -12,22 +12,24 @@ them is larger in the run's last quarter than in its second by more than --slack
 import argparse
 import contextlib
 import csv
-import random
-import threading
 import os
 import pathlib
+import random
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
 
 import run as benches
 
 SERIES = [
     ("bucket_mib", "Bucket, MiB"),
     ("objects", "Objects in the bucket"),
-    ("metadata_mib", "Metadata on disk, MiB"),
+    ("metadata_mib", "Metadata, MiB (tables of the store, without its journal)"),
     ("rss_mib", "Memory of the process (RSS), MiB"),
 ]
 
@@ -50,13 +52,19 @@ def rss_mib(pid):
     raise SystemExit("the broker has ended")
 
 
-def sample(broker, bucket, metadata, begun):
+def metric(broker, name):
+    with urllib.request.urlopen(f"http://{broker.http}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE).group(1))
+
+
+def sample(broker, bucket, begun):
     size, files = held(bucket)
     return {
         "seconds": round(time.monotonic() - begun, 1),
         "bucket_mib": round(size / 2**20, 2),
         "objects": files,
-        "metadata_mib": round(held(metadata)[0] / 2**20, 3),
+        "metadata_mib": round(metric(broker, "penstock_store_disk_bytes") / 2**20, 3),
         "rss_mib": round(rss_mib(broker.process.pid), 1),
     }
 
@@ -197,7 +205,8 @@ def main():
     arguments.out.mkdir(parents=True, exist_ok=True)
     options = ["flush.put.budget.per.second=4", "log.retention.check.interval.ms=15000", "collect.delay.ms=60000",
                "collect.interval.ms=10000", "seal.age.ms=30000", "collect.merged.delay.ms=60000", "merge.age.ms=120000",
-               "merge.level.age.ms=300000", "compact.delay.ms=60000", *arguments.set]
+               "merge.level.age.ms=300000", "compact.delay.ms=60000",
+               "sweep.interval.ms=60000", "sweep.lag.ms=300000", *arguments.set]
     samples = []
     with tempfile.TemporaryDirectory(prefix="penstock-soak-") as temporary:
         directory = pathlib.Path(temporary)
@@ -213,7 +222,7 @@ def main():
                         load.churn()
                         churn_at += arguments.churn_minutes * 60
                     load.check()
-                    samples.append(sample(broker, data / "objects", data / "metadata", begun))
+                    samples.append(sample(broker, data / "objects", begun))
                     print(f"\r{passed / 60:5.1f} of {arguments.minutes} min  {samples[-1]}", end="", file=sys.stderr, flush=True)
                     time.sleep(arguments.sample_seconds)
             finally:
