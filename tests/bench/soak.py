@@ -15,14 +15,12 @@ import csv
 import os
 import pathlib
 import random
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 
 import run as benches
 
@@ -53,9 +51,7 @@ def rss_mib(pid):
 
 
 def metric(broker, name):
-    with urllib.request.urlopen(f"http://{broker.http}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE).group(1))
+    return next(float(line.split()[1]) for line in broker.metrics() if line.startswith(f"{name} "))
 
 
 def sample(broker, bucket, begun):
