@@ -51,7 +51,7 @@ class Bench:
     def write(self):
         """Fills the topic, packs the log's rows into its index, and tells what flushes made of it."""
         rate = self.arguments.mib_per_second * MIB / self.arguments.record_bytes
-        with self.broker() as broker:
+        with self.broker(f"flush.put.budget.per.second={self.arguments.puts}") as broker:
             self.penstock("bench", "produce", "--bootstrap", broker.bootstrap, "--topic", TOPIC, "--partitions",
                           str(self.arguments.partitions), "--record-bytes", str(self.arguments.record_bytes), "--rate", f"{rate:.0f}",
                           "--records-max", str(self.records), "--seconds", str(20 * self.arguments.mib / self.arguments.mib_per_second))
@@ -64,7 +64,8 @@ class Bench:
         enough = self.arguments.section_bytes * self.arguments.partitions
         # Where units are too small for sections of the size wanted, what comes of them would soon be merged again.
         section = self.arguments.section_bytes if enough < self.arguments.unit_bytes else 1 << 30
-        options = [f"merge.section.bytes={section}", "seal.age.ms=1s", "merge.interval.ms=500ms", "merge.age.ms=1s", "merge.level.age.ms=30d"]
+        options = [f"merge.section.bytes={section}", "seal.age.ms=1s", "merge.interval.ms=500ms", "merge.age.ms=1s",
+                   "merge.level.age.ms=30d"]
         with self.broker(*options, *self.sizes()) as broker:
             def is_done():
                 counted = broker.counters()
@@ -131,8 +132,9 @@ def verdict(partitions):
     def too_many(each):
         return each["gets"] - math.ceil(each["fetched_bytes"] / GOAL)
     worst = max(partitions, key=too_many)
-    return {"met": too_many(worst) <= 0, "worst_gets": worst["gets"], "worst_mib": round(worst["fetched_bytes"] / MIB, 1),
-            "allowed": math.ceil(worst["fetched_bytes"] / GOAL)}
+    within = sum(too_many(each) <= 0 for each in partitions)
+    return {"met": within == len(partitions), "within": within, "worst_gets": worst["gets"],
+            "worst_mib": round(worst["fetched_bytes"] / MIB, 1), "allowed": math.ceil(worst["fetched_bytes"] / GOAL)}
 
 
 def row(stage, way, counted):
@@ -153,8 +155,8 @@ def print_table(results):
     print()
     for stage, each in results["stages"].items():
         told = each["goal"]
-        print(f"{stage}: at most {told['worst_gets']:.0f} GETs for the {told['worst_mib']} MiB of a partition, {told['allowed']} would be one for "
-              f"each 8 MiB: goal {'met' if told['met'] else 'NOT met'}")
+        print(f"{stage}: {told['within']} of {len(each['read']['partitions'])} partitions took at most one GET for each 8 MiB begun; the one furthest "
+              f"from it {told['worst_gets']:.0f} for {told['worst_mib']} MiB, {told['allowed']} were allowed: goal {'met' if told['met'] else 'NOT met'}")
         if merged := each.get("merged"):
             print(f"  merging: {merged['units']:.0f} units, {merged['read_bytes'] / MIB:.0f} MiB read with {merged['gets']:.0f} GETs, "
                   f"{merged['written_bytes'] / MIB:.0f} MiB written to {merged['outputs']:.0f} objects")
@@ -171,6 +173,7 @@ def main():
     # Two units of the default size: a log's end, less than a unit, isn't what is measured.
     parser.add_argument("--mib", type=int, default=500, help="MiB of values to write (default: 500)")
     parser.add_argument("--mib-per-second", type=float, default=8, help="at which rate (default: 8)")
+    parser.add_argument("--puts", type=float, default=4, help="flush.put.budget.per.second (default: 4, as an agent's)")
     parser.add_argument("--record-bytes", type=int, default=1024, help="of a value (default: 1024)")
     parser.add_argument("--partitions", type=int, default=12)
     parser.add_argument("--unit-bytes", type=size, default=256 * MIB, help="merge.unit.bytes, bytes or MiB (default: 256MiB)")
