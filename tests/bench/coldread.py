@@ -109,7 +109,8 @@ class Bench:
                                  "--bootstrap", broker.bootstrap))
 
     def consume_all(self, broker):
-        return json.loads(self.penstock("bench", "consume", "--topic", TOPIC, "--bootstrap", broker.bootstrap, "--output", "json"))["records"]
+        told = self.penstock("bench", "consume", "--topic", TOPIC, "--bootstrap", broker.bootstrap, "--output", "json")
+        return json.loads(told)["records"]
 
     @staticmethod
     def counting(broker, read):
@@ -120,7 +121,8 @@ class Bench:
         def more(name):
             return after.get(name, 0.0) - before.get(name, 0.0)
 
-        return {"records": records, "seconds": round(seconds, 2), "fetched_bytes": more(FETCHED), "gets": more(GETS), "got_bytes": more(GOT_BYTES)}
+        return {"records": records, "seconds": round(seconds, 2), "fetched_bytes": more(FETCHED), "gets": more(GETS),
+                "got_bytes": more(GOT_BYTES)}
 
 
 def sums(readings):
@@ -146,7 +148,8 @@ def row(stage, way, counted):
 
 def print_table(results):
     written = results["written"]
-    print(f"Written: {written['bytes'] / MIB:.0f} MiB in {written['objects']:.0f} objects of {written['bytes'] / written['objects'] / MIB:.2f} MiB\n")
+    objects, mib = written["objects"], written["bytes"] / MIB
+    print(f"Written: {mib:.0f} MiB in {objects:.0f} objects of {mib / objects:.2f} MiB\n")
     print("| the log's objects | read | GETs | GiB | GETs per GiB | MiB per GET | bytes got per byte read | s |")
     print("|---|---|---|---|---|---|---|---|")
     for stage, each in results["stages"].items():
@@ -154,12 +157,13 @@ def print_table(results):
         print(row(stage, "all together", each["read"]["together"]))
     print()
     for stage, each in results["stages"].items():
-        told = each["goal"]
-        print(f"{stage}: {told['within']} of {len(each['read']['partitions'])} partitions took at most one GET for each 8 MiB begun; the one furthest "
-              f"from it {told['worst_gets']:.0f} for {told['worst_mib']} MiB, {told['allowed']} were allowed: goal {'met' if told['met'] else 'NOT met'}")
-        if merged := each.get("merged"):
-            print(f"  merging: {merged['units']:.0f} units, {merged['read_bytes'] / MIB:.0f} MiB read with {merged['gets']:.0f} GETs, "
-                  f"{merged['written_bytes'] / MIB:.0f} MiB written to {merged['outputs']:.0f} objects")
+        told, partitions = each["goal"], len(each["read"]["partitions"])
+        print(f"{stage}: {told['within']} of {partitions} partitions took at most one GET for each 8 MiB begun; the one furthest from it "
+              f"{told['worst_gets']:.0f} for {told['worst_mib']} MiB, {told['allowed']} were allowed: goal {'met' if told['met'] else 'NOT met'}")
+        if merged := each["merged"]:
+            read, wrote = merged["read_bytes"] / MIB, merged["written_bytes"] / MIB
+            print(f"  merging: {merged['units']:.0f} units, {read:.0f} MiB read with {merged['gets']:.0f} GETs, {wrote:.0f} MiB written to "
+                  f"{merged['outputs']:.0f} objects")
 
 
 def size(text):

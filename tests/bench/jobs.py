@@ -42,7 +42,8 @@ DONE = {
     "retention deleted MiB": "penstock_retention_bytes_total", "collected MiB": "penstock_collected_bytes_total",
 }
 MUST = ("merge units", "compaction runs")
-SPENT = {"cpu_seconds": "process_cpu_seconds_total", "fsyncs": "penstock_store_fsyncs_total", "store_seconds": "penstock_store_write_seconds_total"}
+CPU, FSYNCS, STORE_SECONDS = "process_cpu_seconds_total", "penstock_store_fsyncs_total", "penstock_store_write_seconds_total"
+RATIOS = ("p50_ms", "p99_ms", "p999_ms", "max_ms")
 
 
 class Bench:
@@ -100,7 +101,7 @@ class Bench:
             "jobs": are_running, "mib_per_second": told["mib_per_second"], "load_average": os.getloadavg()[0],
             **{name: latency[name] for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms")},
             "put_p50_ms": benches.quantile(put, 0.5), "put_p99_ms": benches.quantile(put, 0.99),
-            "commit_ms": 1000 * more(SPENT["store_seconds"]) / max(1.0, more(SPENT["fsyncs"])), "cpu_seconds": more(SPENT["cpu_seconds"]),
+            "commit_ms": 1000 * more(STORE_SECONDS) / max(1.0, more(FSYNCS)), "cpu_seconds": more(CPU),
             "done": {what: more(name) / (MIB if what.endswith("MiB") else 1) for what, name in DONE.items()},
         }
 
@@ -134,10 +135,6 @@ def told(phase):
             f"CPU {phase['cpu_seconds']:.1f} s, load {phase['load_average']:.1f}")
 
 
-def median(pairs, side, name):
-    return statistics.median(pair[side][name] for pair in pairs)
-
-
 def ratio(pairs, name):
     return statistics.median(pair["with"][name] / pair["without"][name] for pair in pairs)
 
@@ -154,7 +151,7 @@ def print_tables(pairs):
         print(f"| {number} | {both('p50_ms')} | {b['p50_ms'] / a['p50_ms']:.2f} | {both('p99_ms')} | {b['p99_ms'] / a['p99_ms']:.2f} | "
               f"{both('put_p99_ms')} | {both('commit_ms')} | {both('cpu_seconds')} | {both('load_average', 0)} |")
     print("\nmedian over the pairs, with / without: " + ", ".join(
-        f"{name.removesuffix('_ms')} {ratio(pairs, name):.2f}" for name in ("p50_ms", "p99_ms", "p999_ms")))
+        f"{name.removesuffix('_ms')} {ratio(pairs, name):.2f}" for name in RATIOS))
     alone = [pair["without"]["p99_ms"] for pair in pairs]
     print(f"p99 without jobs alone lay between {min(alone):.1f} and {max(alone):.1f} ms")
     met = ratio(pairs, "p99_ms") <= GOAL
@@ -193,7 +190,7 @@ def main():
         with benches.penstock(arguments.bin.resolve(), pathlib.Path(temporary), "jobs", options=options) as broker:
             pairs = measure(Bench(arguments, broker))
     if arguments.output == "json":
-        json.dump({"pairs": pairs, "ratios": {name: ratio(pairs, name) for name in ("p50_ms", "p99_ms", "p999_ms")}}, sys.stdout, indent=2)
+        json.dump({"pairs": pairs, "ratios": {name: ratio(pairs, name) for name in RATIOS}}, sys.stdout, indent=2)
         print()
     else:
         print_tables(pairs)
