@@ -56,6 +56,11 @@ class Broker:
         with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=5) as answer:
             return answer.read().decode().splitlines()
 
+    def counters(self):
+        """Each sample of its metrics, by name and labels."""
+        samples = (line.rsplit(" ", 1) for line in self.metrics() if line and not line.startswith("#"))
+        return {name: float(value) for name, value in samples}
+
     def put_times(self):
         """How many uploads took at most so long, by seconds; what the broker itself saw of its object store."""
         if not self.http:
