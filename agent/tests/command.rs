@@ -272,7 +272,7 @@ fn metadata_is_shown_of_a_stopped_broker() {
 
     let cluster = lines(&on_metadata(directory.path(), &["inspect", "cluster", "--output", "json"]));
     let identity = cluster.iter().find(|row| row["row"] == "cluster identity").expect("an identity");
-    assert_eq!((&identity["incarnation"], &identity["schema_version"]), (&1.into(), &3.into()));
+    assert_eq!((&identity["incarnation"], &identity["schema_version"]), (&1.into(), &4.into()));
     let rows = |name: &str| {
         let family = cluster.iter().find(|row| row["row"] == "family" && row["name"] == name);
         family.map_or(0, |family| family["rows"].as_i64().expect("a number"))
