@@ -123,7 +123,7 @@ async fn what_was_deleted_does_not_come_back_whenever_runs_die() {
     let mut swapped = 0;
     for life in (0_u64..).step_by(3) {
         let mut ended = true;
-        for other in (0_u64..90).step_by(3) {
+        for other in (30_u64..240).step_by(5) {
             let world = World::without_topics().await;
             let of = topic(&world, "t", 1, COMPACT).await[0];
             let clock = Hand::at(10_000);
