@@ -62,7 +62,7 @@ pub const PLANTED: &[Planted] = &[
     Planted { name: "load-failure-untold", seeds: 1000, with: &[], breaks: "who waits for a load is not told that it failed" },
     Planted { name: "cache-without-object", seeds: 60, with: &[], breaks: "blocks are cached without their object" },
     Planted { name: "short-read-accepted", seeds: 100, with: &[], breaks: "a body that ends early is taken for whole" },
-    Planted { name: "turned-away-forgotten", seeds: 600, with: &[], breaks: "what comes behind a batch that was turned away is appended in its place" },
+    Planted { name: "turned-away-forgotten", seeds: 600, with: &["admin", "restart", "store", "cut-store"], breaks: "what comes behind a batch that was turned away is appended in its place" },
     Planted { name: "held-id-by-the-clock", seeds: 0, with: &[], breaks: "an agent that stood still while it joined takes its own id for somebody else's" },
     Planted { name: "unasked-answer", seeds: 60, with: &[], breaks: "a produce request with acks=0 is answered" },
     Planted { name: "cutoff-without-incarnation", seeds: 100, with: &["restore"], breaks: "an object of the older life is committed in the new one" },
