@@ -157,6 +157,8 @@ fn of_each_key_the_newest_record_stays_at_its_offset() -> Result<()> {
     for metric in ["penstock_compaction_failures_total", "penstock_burial_contradictions_total"] {
         ensure!(spec.metric(metric)? == 0.0, "{metric}");
     }
+    // A consumer that is closed when its broker is gone waits for it, a minute or so.
+    drop(clients);
     ensure!(broker.terminate()? == Some(0));
 
     let data = directory.path().to_string_lossy().into_owned();
@@ -164,6 +166,8 @@ fn of_each_key_the_newest_record_stays_at_its_offset() -> Result<()> {
     let broker = spec.start()?;
     let clients = Clients::of(&spec)?;
     ensure!(clients.read("table", 0)? == expected, "after a restart");
+    // A consumer that is closed when its broker is gone waits for it, a minute or so.
+    drop(clients);
     ensure!(broker.terminate()? == Some(0));
     Ok(())
 }
@@ -215,6 +219,8 @@ fn a_topic_is_compacted_in_time_and_not_before() -> Result<()> {
         }
     }
     ensure!(spec.metric("penstock_compaction_failures_total")? == 0.0);
+    // A consumer that is closed when its broker is gone waits for it, a minute or so.
+    drop(clients);
     ensure!(broker.terminate()? == Some(0));
     Ok(())
 }

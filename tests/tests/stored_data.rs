@@ -172,6 +172,8 @@ fn what_nobody_needs_leaves_the_log_and_the_bucket() -> Result<()> {
     clients.delete_topics(&["short", "small", "kept"])?;
     wait_until("the bucket is empty", || Ok(objects(directory.path())?.is_empty()))?;
     ensure!(spec.metric("penstock_burial_contradictions_total")? == 0.0);
+    // A consumer that is closed when its broker is gone waits for it, a minute or so.
+    drop(clients);
     ensure!(broker.terminate()? == Some(0));
     Ok(())
 }
@@ -195,6 +197,8 @@ fn an_upload_that_was_never_committed_is_swept() -> Result<()> {
     nap(Duration::from_secs(6));
     ensure!(live.iter().all(|path| path.exists()), "what is committed stays");
     ensure!(clients.read("kept", 0, 100)?.len() == 100);
+    // A consumer that is closed when its broker is gone waits for it, a minute or so.
+    drop(clients);
     ensure!(broker.terminate()? == Some(0));
     Ok(())
 }
@@ -239,6 +243,8 @@ fn an_operator_runs_and_pauses_jobs() -> Result<()> {
     ensure!(job(&resumed, "retention")?["state"] == "waiting", "{resumed}");
     let unknown = jobs(&spec, &["run", "laundry"]).map_err(|error| error.to_string());
     ensure!(unknown.as_ref().is_err_and(|why| why.contains("there are: checkpoint, collect")), "{unknown:?}");
+    // A consumer that is closed when its broker is gone waits for it, a minute or so.
+    drop(clients);
     ensure!(broker.terminate()? == Some(0));
     Ok(())
 }
@@ -271,6 +277,8 @@ fn what_is_merged_is_read_as_before_and_leaves_few_objects() -> Result<()> {
     for metric in ["penstock_merge_unreadable_batches_total", "penstock_burial_contradictions_total"] {
         ensure!(spec.metric(metric)? == 0.0, "{metric}");
     }
+    // A consumer that is closed when its broker is gone waits for it, a minute or so.
+    drop(clients);
     ensure!(broker.terminate()? == Some(0));
     Ok(())
 }
