@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use penstock_metadata::keys::Keyspace;
 use penstock_metadata::keys::feed::Slot;
 use penstock_metadata::kv::{SharedStore, StoreError};
+use penstock_metadata::merging::AnnounceError;
 use penstock_metadata::now::{TimeError, now};
 use penstock_metadata::sealing::{SealDue, seal_partition};
 use penstock_metadata::topics::TopicCatalog;
@@ -131,6 +132,15 @@ pub enum CompactError {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl From<AnnounceError> for CompactError {
+    fn from(error: AnnounceError) -> Self {
+        match error {
+            AnnounceError::BelowCutoff => Self::TooLate,
+            AnnounceError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// What the job is made of.

@@ -13,6 +13,7 @@ pub mod compact;
 pub mod facts;
 pub mod fsck;
 pub mod merge;
+mod outputs;
 mod pace;
 pub mod producer_expiry;
 mod ranges;

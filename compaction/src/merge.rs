@@ -29,7 +29,7 @@ use penstock_metadata::keys::Keyspace;
 use penstock_metadata::keys::merge_queue::{CommitPlace, LAST_LEVEL};
 use penstock_metadata::keys::merge_unit::Unit;
 use penstock_metadata::kv::{Priority, SharedStore, StoreError};
-use penstock_metadata::merging::{CutRules, cut_unit, front, units};
+use penstock_metadata::merging::{AnnounceError, CutRules, cut_unit, front, units};
 use penstock_metadata::present::Present;
 use penstock_metadata::topics::TopicCatalog;
 use penstock_storage::bucket::{Bucket, BucketError};
@@ -130,6 +130,15 @@ pub enum MergeError {
         /// Objects that can't be opened.
         objects: usize,
     },
+}
+
+impl From<AnnounceError> for MergeError {
+    fn from(error: AnnounceError) -> Self {
+        match error {
+            AnnounceError::BelowCutoff => Self::TooLate,
+            AnnounceError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// What the job is made of.

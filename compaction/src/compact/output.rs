@@ -4,18 +4,16 @@ use std::collections::VecDeque;
 
 use penstock_metadata::burial::bury;
 use penstock_metadata::keys::merge_queue::LAST_LEVEL;
-use penstock_metadata::kv::Priority;
 use penstock_metadata::log_compaction::{Run, SwapError, Swapped, swap};
-use penstock_metadata::merging::{AnnounceError, Output, announce, give_up};
-use penstock_storage::object::{DataObject, MergedBuilder, object_key};
+use penstock_metadata::merging::Output;
+use penstock_storage::object::DataObject;
 use penstock_types::ObjectId;
-use tokio::time::Instant;
 
 use super::draft::{Draft, Step};
 use super::{CompactError, Compaction, CompactionParts, add};
 use crate::again;
 use crate::again::is_too_much;
-use crate::pace::put_deadline;
+use crate::outputs::Outputs;
 
 impl Compaction {
     /// Makes an output of a draft, if it has bytes, and changes the index by it.
@@ -35,7 +33,7 @@ impl Compaction {
             return self.swap_all(run, None, 0, steps, &mut 0).await;
         }
         let section_end = builder.body_length();
-        let (output, object) = self.announce(builder).await?;
+        let (output, object) = self.outputs().announce(builder, LAST_LEVEL, false).await?;
         let mut batches = 0;
         let early = penstock_types::planted!("compact-swap-before-put");
         let mut swapped = match early {
@@ -51,44 +49,20 @@ impl Compaction {
             };
         }
         if batches == 0 {
-            self.give_up(output.id).await;
+            add(&self.stats.given_up, u64::from(self.outputs().give_up(output.id).await));
         }
         add(&self.stats.copied, copied);
         swapped
     }
 
-    /// Gives up at once what nothing came to refer to, rather than leave it to the sweeper.
-    async fn give_up(&self, output: ObjectId) {
-        let CompactionParts { store, keyspace, incarnation, .. } = &self.parts;
-        match again!(give_up(store, keyspace, *incarnation, output)) {
-            Ok(given_up) => add(&self.stats.given_up, u64::from(given_up)),
-            Err(error) => {
-                tracing::debug!(object = %output, %error, "an output that is given up is left to the sweeper");
-            }
-        }
-    }
-
-    /// Announces an output, once the pace allows to put it: an intent that waits is swept.
-    async fn announce(&self, builder: MergedBuilder) -> Result<(Output, DataObject), CompactError> {
-        let CompactionParts { store, keyspace, incarnation, randomness, .. } = &self.parts;
-        self.pace.take(1, builder.body_length()).await;
-        let version = again!(async { store.begin(Priority::Batch).read_version().await })?;
-        let id = ObjectId::new(*incarnation, version, randomness.next_u64());
-        let object = builder.finish(id);
-        let output = Output { id, size: object.length(), level: LAST_LEVEL, sections: 1, queues: false };
-        again!(async {
-            match announce(store, keyspace, *incarnation, &output).await {
-                Ok(()) => Ok(Ok(())),
-                Err(AnnounceError::BelowCutoff) => Ok(Err(CompactError::TooLate)),
-                Err(AnnounceError::Store(error)) => Err(error),
-            }
-        })??;
-        Ok((output, object))
+    fn outputs(&self) -> Outputs<'_> {
+        let CompactionParts { store, keyspace, incarnation, bucket, randomness, .. } = &self.parts;
+        let (incarnation, randomness, pace) = (*incarnation, &**randomness, &self.pace);
+        Outputs { store, keyspace, incarnation, bucket, randomness, pace }
     }
 
     async fn put(&self, output: &Output, object: &DataObject) -> Result<(), CompactError> {
-        let (key, chunks) = (object_key(output.id), object.chunks().to_vec());
-        self.parts.bucket.put_unhurried(&key, chunks, Instant::now() + put_deadline(output.size)).await?;
+        self.outputs().put(output, object).await?;
         add(&self.stats.outputs, 1);
         add(&self.stats.written_bytes, output.size);
         Ok(())

@@ -4,19 +4,14 @@ use std::collections::VecDeque;
 
 use penstock_metadata::keys::merge_queue::LAST_LEVEL;
 use penstock_metadata::keys::merge_unit::Unit;
-use penstock_metadata::kv::Priority;
-use penstock_metadata::merging::{
-    AnnounceError, Copies, Output, Segment, SwapError, announce, give_up, swap,
-};
-use penstock_storage::object::{DataObject, MergedBuilder, object_key};
-use penstock_types::ObjectId;
-use tokio::time::Instant;
+use penstock_metadata::merging::{Copies, Output, Segment, SwapError, swap};
+use penstock_storage::object::DataObject;
 
 use super::draft::Built;
 use super::{Merge, MergeError, MergeParts, add};
 use crate::again;
 use crate::again::is_too_much;
-use crate::pace::put_deadline;
+use crate::outputs::Outputs;
 
 impl Merge {
     /// Writes an output, and makes the index refer to it: how many batches of it do. What nothing came to refer to is given up
@@ -28,7 +23,10 @@ impl Merge {
         swaps: Vec<Vec<Segment>>,
     ) -> Result<u64, MergeError> {
         let Built { builder, copies, .. } = built;
-        let (output, object) = self.announce(unit, builder).await?;
+        let (level, sections) = (unit.level + 1, builder.section_count() as u64);
+        let is_long = builder.body_length() >= self.settings.section_bytes.saturating_mul(sections);
+        let queues = level < LAST_LEVEL && !is_long;
+        let (output, object) = self.outputs().announce(builder, level, queues).await?;
         let early = penstock_types::planted!("swap-before-put");
         let mut swapped =
             if early { self.swap_all(unit, &output, &copies, swaps.clone()).await } else { Ok(0) };
@@ -40,51 +38,19 @@ impl Merge {
             };
         }
         if !matches!(swapped, Ok(batches) if batches > 0) {
-            self.give_up(output.id).await;
+            add(&self.stats.given_up, u64::from(self.outputs().give_up(output.id).await));
         }
         swapped
     }
 
-    async fn give_up(&self, output: ObjectId) {
-        let MergeParts { store, keyspace, incarnation, .. } = &self.parts;
-        match again!(give_up(store, keyspace, *incarnation, output)) {
-            Ok(given_up) => add(&self.stats.given_up, u64::from(given_up)),
-            Err(error) => {
-                tracing::debug!(object = %output, %error, "an output that is given up is left to the sweeper");
-            }
-        }
-    }
-
-    /// Announces an output, once the pace allows to put it: an intent that waits is swept.
-    async fn announce(
-        &self,
-        unit: &Unit,
-        builder: MergedBuilder,
-    ) -> Result<(Output, DataObject), MergeError> {
-        let MergeParts { store, keyspace, incarnation, randomness, .. } = &self.parts;
-        let body = builder.body_length();
-        self.pace.take(1, body).await;
-        let version = again!(async { store.begin(Priority::Batch).read_version().await })?;
-        let sections = u32::try_from(builder.section_count()).unwrap_or(u32::MAX);
-        let id = ObjectId::new(*incarnation, version, randomness.next_u64());
-        let object = builder.finish(id);
-        let level = unit.level + 1;
-        let is_long = body >= self.settings.section_bytes.saturating_mul(u64::from(sections));
-        let output =
-            Output { id, size: object.length(), level, sections, queues: level < LAST_LEVEL && !is_long };
-        again!(async {
-            match announce(store, keyspace, *incarnation, &output).await {
-                Ok(()) => Ok(Ok(())),
-                Err(AnnounceError::BelowCutoff) => Ok(Err(MergeError::TooLate)),
-                Err(AnnounceError::Store(error)) => Err(error),
-            }
-        })??;
-        Ok((output, object))
+    fn outputs(&self) -> Outputs<'_> {
+        let MergeParts { store, keyspace, incarnation, bucket, randomness, .. } = &self.parts;
+        let (incarnation, randomness, pace) = (*incarnation, &**randomness, &self.pace);
+        Outputs { store, keyspace, incarnation, bucket, randomness, pace }
     }
 
     async fn put(&self, output: &Output, object: &DataObject) -> Result<(), MergeError> {
-        let (key, chunks) = (object_key(output.id), object.chunks().to_vec());
-        self.parts.bucket.put_unhurried(&key, chunks, Instant::now() + put_deadline(output.size)).await?;
+        self.outputs().put(output, object).await?;
         add(&self.stats.outputs, 1);
         add(&self.stats.written_bytes, output.size);
         Ok(())
